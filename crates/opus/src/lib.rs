@@ -1,0 +1,1 @@
+//! libopus behind the codec traits of `evenkeel-core`.
