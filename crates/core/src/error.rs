@@ -1,6 +1,7 @@
 //! Errors, sorted by whose fault they are.
 //!
 //! * [`ConfigError`]: the caller asked for something that cannot be built. Raised at construction.
+//! * [`BufferError`]: the caller's buffers do not fit. Nothing was written.
 //! * [`PacketError`], [`OpenError`]: a peer sent something bad. State is unchanged.
 //! * [`SealError`]: a limit of the session was reached.
 //! * [`CodecError`]: the codec refused.
@@ -64,6 +65,26 @@ pub enum ConfigError {
     OutOfMemory {
         /// What was being built.
         what: &'static str,
+    },
+}
+
+/// The caller's buffers do not fit. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BufferError {
+    /// The output buffer is too small.
+    #[error("the output buffer holds {actual} samples, {needed} are needed")]
+    TooSmall {
+        /// What is needed, in samples, all channels together.
+        needed: usize,
+        /// What there was, in samples.
+        actual: usize,
+    },
+    /// Stereo samples that are not whole pairs.
+    #[error("{samples} samples are not whole pairs of left and right")]
+    PartialFrame {
+        /// How many there were, all channels together.
+        samples: usize,
     },
 }
 

@@ -8,4 +8,5 @@ pub mod codec;
 pub mod error;
 pub mod framing;
 pub mod packet;
+pub mod pcm;
 pub mod units;
