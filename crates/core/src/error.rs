@@ -128,6 +128,9 @@ pub enum PacketError {
         /// The id found.
         actual: u32,
     },
+    /// A packet of the other direction came back.
+    #[error("a downlink packet came back as uplink")]
+    Reflected,
     /// The payload is no valid Opus packet.
     #[error("not a valid Opus packet: {reason}")]
     Opus {

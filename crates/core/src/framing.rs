@@ -124,7 +124,7 @@ impl<'a> Frames<'a> {
         match first & 0b11 {
             0 => frames.add(rest.len(), 1)?,
             1 => {
-                if rest.len() % 2 != 0 {
+                if !rest.len().is_multiple_of(2) {
                     return Err(bad("two frames of equal size need an even number of bytes"));
                 }
                 frames.add(rest.len() / 2, 1)?;
@@ -170,7 +170,7 @@ impl<'a> Frames<'a> {
             sizes[count - 1] =
                 rest.len().checked_sub(sum).ok_or(bad("the frames are longer than the packet"))?;
         } else {
-            if rest.len() % count != 0 {
+            if !rest.len().is_multiple_of(count) {
                 return Err(bad("frames of equal size do not divide the packet"));
             }
             sizes[..count].fill(rest.len() / count);

@@ -9,4 +9,7 @@ pub mod error;
 pub mod framing;
 pub mod packet;
 pub mod pcm;
+pub mod replay;
+pub mod seal;
+pub mod stats;
 pub mod units;
