@@ -1,1 +1,3 @@
-//! What tests share: a lossy network on virtual time, a simulated device, recordings.
+//! What tests and simulations share: a lossy network on virtual time.
+
+pub mod network;
