@@ -1,3 +1,4 @@
-//! What tests and simulations share: a lossy network on virtual time.
+//! What tests and simulations share: a lossy network on virtual time, and an allocation counter.
 
+pub mod alloc;
 pub mod network;
