@@ -1,0 +1,6 @@
+//! The device side: who may connect, what is said, and over what.
+
+pub mod answer;
+pub mod credentials;
+pub mod envelope;
+pub mod message;
