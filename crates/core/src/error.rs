@@ -233,3 +233,15 @@ pub enum CodecError {
         reason: &'static str,
     },
 }
+
+/// A relay could not hand a packet on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// What came in is no packet: the peer's fault.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    /// What should go out could not be sealed: a limit of the session.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}

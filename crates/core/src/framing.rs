@@ -210,6 +210,12 @@ impl<'a> Frames<'a> {
         self.count as u32 * self.toc().frame_duration_us()
     }
 
+    /// Bytes of the whole packet.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.packet.len()
+    }
+
     /// The bytes of frame `index`; may be empty (a DTX frame).
     ///
     /// # Panics
@@ -272,27 +278,67 @@ fn take_padding(rest: &mut &[u8]) -> Result<usize, PacketError> {
     }
 }
 
+/// Gathers the frames of several packets to pack them into one, without decoding.
+pub struct Merge<'a> {
+    toc: Option<Toc>,
+    frames: [&'a [u8]; MAX_FRAMES],
+    count: usize,
+}
+
+impl Default for Merge<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> Merge<'a> {
+    /// Nothing gathered yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { toc: None, frames: [&[]; MAX_FRAMES], count: 0 }
+    }
+
+    /// Adds the frames of one packet behind those gathered.
+    ///
+    /// # Errors
+    /// [`PacketError::Opus`] if it differs in configuration from those before or all together would last longer
+    /// than 120 ms; nothing is added then.
+    pub fn add(&mut self, packet: &Frames<'a>) -> Result<(), PacketError> {
+        let toc = *self.toc.get_or_insert(packet.toc());
+        if !packet.toc().is_compatible(toc) {
+            return Err(bad("the packets differ in configuration"));
+        }
+        let count = self.count + packet.count();
+        if count as u32 * toc.frame_duration_us() > MAX_DURATION_US {
+            return Err(bad("together they last longer than 120 ms"));
+        }
+        for (slot, index) in self.frames[self.count..].iter_mut().zip(0..packet.count()) {
+            *slot = packet.frame(index);
+        }
+        self.count = count;
+        Ok(())
+    }
+
+    /// Writes the frames gathered as one packet. Returns bytes written.
+    ///
+    /// # Errors
+    /// [`PacketError::Opus`] if nothing was gathered, [`CodecError::BufferTooSmall`] if `out` cannot hold the result.
+    pub fn emit(&self, out: &mut [u8]) -> Result<usize, CodecError> {
+        let toc = self.toc.ok_or(bad("there is nothing to merge"))?;
+        emit(toc, &self.frames[..self.count], out)
+    }
+}
+
 /// Packs the frames of several packets into one, without decoding. Returns bytes written.
 ///
 /// # Errors
-/// [`PacketError::Opus`] if the packets differ in configuration or last longer than 120 ms together,
-/// [`CodecError::BufferTooSmall`] if `out` cannot hold the result.
+/// As [`Merge::add`] and [`Merge::emit`].
 pub fn merge(packets: &[Frames<'_>], out: &mut [u8]) -> Result<usize, CodecError> {
-    let Some(first) = packets.first() else { return Err(bad("there is nothing to merge").into()) };
-    let toc = first.toc();
-    if !packets.iter().all(|p| p.toc().is_compatible(toc)) {
-        return Err(bad("the packets differ in configuration").into());
+    let mut merge = Merge::new();
+    for packet in packets {
+        merge.add(packet)?;
     }
-    let count: usize = packets.iter().map(Frames::count).sum();
-    if count as u32 * toc.frame_duration_us() > MAX_DURATION_US {
-        return Err(bad("together they last longer than 120 ms").into());
-    }
-    let mut frames: [&[u8]; MAX_FRAMES] = [&[]; MAX_FRAMES];
-    let all = packets.iter().flat_map(|p| (0..p.count()).map(move |i| p.frame(i)));
-    for (slot, frame) in frames.iter_mut().zip(all) {
-        *slot = frame;
-    }
-    emit(toc, &frames[..count], out)
+    merge.emit(out)
 }
 
 /// Packs some of the frames of a packet into a packet of their own. Returns bytes written.

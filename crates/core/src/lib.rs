@@ -9,6 +9,7 @@ pub mod error;
 pub mod framing;
 pub mod packet;
 pub mod pcm;
+pub mod relay;
 pub mod replay;
 pub mod seal;
 pub mod stats;
