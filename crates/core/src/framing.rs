@@ -331,6 +331,8 @@ impl<'a> Merge<'a> {
 
 /// Packs the frames of several packets into one, without decoding. Returns bytes written.
 ///
+/// Padding, and extensions that hide in it, are left out. `out` is written only on success.
+///
 /// # Errors
 /// As [`Merge::add`] and [`Merge::emit`].
 pub fn merge(packets: &[Frames<'_>], out: &mut [u8]) -> Result<usize, CodecError> {
@@ -342,6 +344,8 @@ pub fn merge(packets: &[Frames<'_>], out: &mut [u8]) -> Result<usize, CodecError
 }
 
 /// Packs some of the frames of a packet into a packet of their own. Returns bytes written.
+///
+/// Padding, and extensions that hide in it, are left out. `out` is written only on success.
 ///
 /// # Errors
 /// [`PacketError::Opus`] if `range` is empty or beyond the packet, [`CodecError::BufferTooSmall`] if `out` cannot
