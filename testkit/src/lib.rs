@@ -1,4 +1,7 @@
-//! What tests and simulations share: a lossy network on virtual time, and an allocation counter.
+//! What tests and simulations share: a lossy network on virtual time, an allocation counter, a voice to code, and the
+//! bodies of the fuzz targets.
 
 pub mod alloc;
+pub mod fuzz;
 pub mod network;
+pub mod voice;
