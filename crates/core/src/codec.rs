@@ -29,6 +29,13 @@ pub trait Encoder {
     /// [`CodecError::Config`] outside that range.
     fn set_complexity(&mut self, complexity: u8) -> Result<(), CodecError>;
 
+    /// Codes with the MDCT alone (CELT), which takes a fraction of the time and costs speech quality; or chooses
+    /// freely again.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the codec has no such choice.
+    fn set_mdct_only(&mut self, on: bool) -> Result<(), CodecError>;
+
     /// Sets the target bit rate in bits per second.
     ///
     /// # Errors

@@ -80,6 +80,12 @@ pub enum BufferError {
         /// What there was, in samples.
         actual: usize,
     },
+    /// Samples of another kind than was announced.
+    #[error("{expected:?} samples were announced, others came")]
+    Format {
+        /// What was announced.
+        expected: crate::pcm::SampleFormat,
+    },
     /// Stereo samples that are not whole pairs.
     #[error("{samples} samples are not whole pairs of left and right")]
     PartialFrame {
@@ -131,6 +137,12 @@ pub enum PacketError {
     /// A packet of the other direction came back.
     #[error("a downlink packet came back as uplink")]
     Reflected,
+    /// PCM where only Opus is taken, PCM of half samples, or anything in clear where that is not allowed.
+    #[error("payload not accepted: {reason}")]
+    Payload {
+        /// Why not.
+        reason: &'static str,
+    },
     /// The payload is no valid Opus packet.
     #[error("not a valid Opus packet: {reason}")]
     Opus {
@@ -244,4 +256,19 @@ pub enum RelayError {
     /// What should go out could not be sealed: a limit of the session.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+/// A sender could not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum SenderError {
+    /// The samples are not of the input format: the caller's fault.
+    #[error(transparent)]
+    Buffer(BufferError),
+    /// A packet could not be sealed: a limit of the session.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The encoder failed. Senders fall to a lower rung on it, so that callers do not see it.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
 }

@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod error;
 pub mod framing;
+pub mod ladder;
 pub mod packet;
 pub mod pcm;
 pub mod relay;

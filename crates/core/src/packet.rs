@@ -19,13 +19,20 @@ pub const TYPE_AUDIO: u8 = 0x01;
 /// key in the `compat` profile). Deployed firmware ignores the byte.
 pub const FLAG_DOWNLINK: u8 = 0x80;
 
+/// Set in `flags` where the payload is 16-bit big-endian PCM instead of Opus (rungs `minimal` and `emergency`, only
+/// to devices that declared it).
+pub const FLAG_PCM: u8 = 0x40;
+
+/// Set in `flags` where the payload is in clear (rung `emergency`).
+pub const FLAG_CLEAR: u8 = 0x20;
+
 /// The largest payload: what the 16-bit length field of an IPv4 UDP datagram leaves after our header.
 pub const MAX_PAYLOAD: usize = 65_507 - HEADER_LEN;
 
 /// A header as a plain value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Bit 7 is the direction ([`FLAG_DOWNLINK`]); the rest is zero.
+    /// [`FLAG_DOWNLINK`], [`FLAG_PCM`] and [`FLAG_CLEAR`]; the rest is zero.
     pub flags: u8,
     /// Bytes that follow the header, the tag of an AEAD included.
     pub payload_len: u16,
@@ -102,6 +109,20 @@ impl Header {
     #[must_use]
     pub const fn is_downlink(&self) -> bool {
         self.flags & FLAG_DOWNLINK != 0
+    }
+
+    /// Whether the payload is PCM.
+    #[inline]
+    #[must_use]
+    pub const fn is_pcm(&self) -> bool {
+        self.flags & FLAG_PCM != 0
+    }
+
+    /// Whether the payload is in clear.
+    #[inline]
+    #[must_use]
+    pub const fn is_clear(&self) -> bool {
+        self.flags & FLAG_CLEAR != 0
     }
 
     /// The announced payload of the datagram this header was parsed from.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::error::{CodecError, OpenError, PacketError, RelayError};
 use crate::framing::{self, Frames, MAX_FRAMES, Toc};
 use crate::packet::{HEADER_LEN, Header};
-use crate::seal::{Opener, Sealer};
+use crate::seal::{Opener, Sealed, Sealer};
 use crate::units::FrameDuration;
 
 /// The longest Opus packet a relay takes or makes, in bytes: what an Ethernet frame carries. Speech has 60 to 400.
@@ -147,19 +147,6 @@ pub struct DownRelay {
     sealer: Sealer,
     media: Duration,
     datagram: Vec<u8>,
-}
-
-/// A sealed packet on its way out.
-#[derive(Debug)]
-pub struct Sealed<'a> {
-    /// The whole datagram.
-    pub datagram: &'a [u8],
-    /// Its header.
-    pub header: Header,
-    /// Media time of its first sample since the session began: when it is due, relative to the first.
-    pub media_time: Duration,
-    /// How long it lasts.
-    pub duration: Duration,
 }
 
 impl DownRelay {

@@ -10,9 +10,11 @@ mod keys;
 
 pub use keys::{Direction, SessionKeys, Suite};
 
+use core::time::Duration;
+
 use crate::error::{OpenError, PacketError, SealError};
 use crate::framing::Frames;
-use crate::packet::{FLAG_DOWNLINK, HEADER_LEN, Header};
+use crate::packet::{FLAG_CLEAR, FLAG_DOWNLINK, FLAG_PCM, HEADER_LEN, Header};
 use crate::replay::Replay;
 
 /// Packets one key may seal in the `compat` profile, where counters of 32 bits run through the sequence.
@@ -84,8 +86,46 @@ impl Sealer {
         payload_len: usize,
         media_ms: u64,
     ) -> Result<(Header, usize), SealError> {
+        self.seal_flagged(datagram, payload_len, media_ms, 0)
+    }
+
+    /// As [`Sealer::seal`] for a payload of 16-bit big-endian PCM.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn seal_pcm(
+        &mut self,
+        datagram: &mut [u8],
+        payload_len: usize,
+        media_ms: u64,
+    ) -> Result<(Header, usize), SealError> {
+        self.seal_flagged(datagram, payload_len, media_ms, FLAG_PCM)
+    }
+
+    /// Writes the header before a payload of 16-bit big-endian PCM and leaves the payload **in clear**: rung
+    /// `emergency`, which the operator and the device must both have agreed to.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn send_pcm_in_clear(
+        &mut self,
+        datagram: &mut [u8],
+        payload_len: usize,
+        media_ms: u64,
+    ) -> Result<(Header, usize), SealError> {
+        self.seal_flagged(datagram, payload_len, media_ms, FLAG_PCM | FLAG_CLEAR)
+    }
+
+    #[inline]
+    fn seal_flagged(
+        &mut self,
+        datagram: &mut [u8],
+        payload_len: usize,
+        media_ms: u64,
+        flags: u8,
+    ) -> Result<(Header, usize), SealError> {
         let timestamp = self.clock.at(media_ms)?;
-        let sealed = self.seal_with_timestamp(datagram, payload_len, timestamp)?;
+        let sealed = self.seal_with_timestamp(datagram, payload_len, timestamp, flags)?;
         self.clock.advance_to(media_ms);
         Ok(sealed)
     }
@@ -104,7 +144,7 @@ impl Sealer {
         timestamp: u32,
     ) -> Result<(Header, usize), SealError> {
         assert!(self.direction == Direction::Uplink, "a downlink sealer chooses its timestamps itself");
-        self.seal_with_timestamp(datagram, payload_len, timestamp)
+        self.seal_with_timestamp(datagram, payload_len, timestamp, 0)
     }
 
     /// The media time, in milliseconds, that a packet of this sealer with this timestamp had.
@@ -119,12 +159,14 @@ impl Sealer {
         datagram: &mut [u8],
         payload_len: usize,
         timestamp: u32,
+        flags: u8,
     ) -> Result<(Header, usize), SealError> {
         if payload_len == 0 {
             return Err(SealError::Empty);
         }
-        let room = datagram.len().saturating_sub(self.overhead());
-        let limit = room.min(usize::from(u16::MAX) - self.suite.tag_len());
+        let tag_len = if flags & FLAG_CLEAR == 0 { self.suite.tag_len() } else { 0 };
+        let room = datagram.len().saturating_sub(HEADER_LEN + tag_len);
+        let limit = room.min(usize::from(u16::MAX) - tag_len);
         if payload_len > limit {
             return Err(SealError::Oversized { limit, actual: payload_len });
         }
@@ -132,16 +174,17 @@ impl Sealer {
             return Err(SealError::KeyExhausted);
         }
         let header = Header {
-            flags: if self.direction == Direction::Downlink { FLAG_DOWNLINK } else { 0 },
-            payload_len: (payload_len + self.suite.tag_len()) as u16,
+            flags: flags | if self.direction == Direction::Downlink { FLAG_DOWNLINK } else { 0 },
+            payload_len: (payload_len + tag_len) as u16,
             connection_id: self.connection_id,
             timestamp,
             sequence: self.next as u32,
         };
         let head = header.emit();
-        let len = self.overhead() + payload_len;
+        let len = HEADER_LEN + payload_len + tag_len;
         let (room_for_head, payload) = datagram[..len].split_at_mut(HEADER_LEN);
         match &self.cipher {
+            _ if header.is_clear() => {}
             Cipher::Ctr(ctr) => ctr.apply(&head, payload),
             Cipher::Aead(aead) => aead.seal(self.next, &head, payload)?,
         }
@@ -151,13 +194,28 @@ impl Sealer {
     }
 }
 
-/// What the payload of an opened datagram must be, before it may move any state.
+/// A sealed packet on its way out.
+#[derive(Debug)]
+pub struct Sealed<'a> {
+    /// The whole datagram.
+    pub datagram: &'a [u8],
+    /// Its header.
+    pub header: Header,
+    /// Media time of its first sample since the session began: when it is due, relative to the first.
+    pub media_time: Duration,
+    /// How long it lasts.
+    pub duration: Duration,
+}
+
+/// What the payload of an opened datagram may be, before it may move any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadKind {
     /// A valid Opus packet of at most 120 ms.
     Opus,
-    /// Anything (PCM of the lowest rungs). Only sensible with a suite that authenticates.
-    Any,
+    /// That, or PCM.
+    OpusOrPcm,
+    /// That, or PCM, even in clear (rung `emergency`): anyone on the way can then listen and speak.
+    OpusOrPcmInClear,
 }
 
 /// A datagram that was let in.
@@ -208,9 +266,11 @@ impl Opener {
         if self.direction == Direction::Uplink && header.is_downlink() {
             return Err(PacketError::Reflected.into());
         }
+        self.admit(&header)?;
         let fresh = self.replay.check(header.sequence)?;
         let len = usize::from(header.payload_len);
-        let least = self.suite.tag_len() + 1;
+        let tag_len = if header.is_clear() { 0 } else { self.suite.tag_len() };
+        let least = tag_len + 1;
         if len < least {
             return Err(
                 PacketError::Truncated { needed: HEADER_LEN + least, actual: HEADER_LEN + len }.into()
@@ -219,6 +279,7 @@ impl Opener {
         let (head, rest) = datagram.split_at_mut(HEADER_LEN);
         let payload = &mut rest[..len];
         match &self.cipher {
+            _ if header.is_clear() => {}
             Cipher::Ctr(ctr) => {
                 let iv: &[u8; HEADER_LEN] = (&*head).try_into().unwrap_or(&[0; HEADER_LEN]);
                 ctr.apply(iv, payload);
@@ -228,12 +289,26 @@ impl Opener {
                 aead.open(index, head, payload)?;
             }
         }
-        let payload = &rest[..len - self.suite.tag_len()];
-        if self.kind == PayloadKind::Opus {
+        let payload = &rest[..len - tag_len];
+        if !header.is_pcm() {
             Frames::parse(payload)?;
+        } else if !payload.len().is_multiple_of(2) {
+            return Err(PacketError::Payload { reason: "PCM of half a sample" }.into());
         }
         self.replay.accept(fresh)?;
         Ok(Opened { header, payload })
+    }
+
+    /// Whether a payload of the announced kind is taken at all.
+    #[inline]
+    fn admit(&self, header: &Header) -> Result<(), PacketError> {
+        let reason = match self.kind {
+            PayloadKind::Opus if header.is_pcm() => "PCM was not agreed on",
+            PayloadKind::Opus | PayloadKind::OpusOrPcm if header.is_clear() => "it is in clear",
+            _ if header.is_clear() && !header.is_pcm() => "Opus is never sent in clear",
+            _ => return Ok(()),
+        };
+        Err(PacketError::Payload { reason })
     }
 }
 

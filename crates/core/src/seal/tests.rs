@@ -198,6 +198,26 @@ fn a_reflected_packet_is_refused() {
 }
 
 #[test]
+fn pcm_is_opened_only_where_it_was_agreed_on_and_clear_only_where_that_was() {
+    let kinds = [PayloadKind::Opus, PayloadKind::OpusOrPcm, PayloadKind::OpusOrPcmInClear];
+    for suite in Suite::ALL {
+        let keys = keys(suite);
+        for (i, kind) in kinds.into_iter().enumerate() {
+            let mut sealer = Sealer::new(&keys, Direction::Downlink, 1);
+            let mut opener = Opener::new(&keys, Direction::Downlink, kind);
+            let mut datagram = [0x5a; HEADER_LEN + 20 + 16];
+            let (_, len) = sealer.seal_pcm(&mut datagram, 20, 0).unwrap();
+            let opened = opener.open(&mut datagram[..len]);
+            assert_eq!(opened.is_ok_and(|o| o.payload == [0x5a; 20]), i >= 1, "{suite:?} {kind:?}");
+            let mut datagram = [0x5a; HEADER_LEN + 20 + 16];
+            let (_, len) = sealer.send_pcm_in_clear(&mut datagram, 20, 20).unwrap();
+            assert_eq!(datagram[HEADER_LEN..len], [0x5a; 20]);
+            assert_eq!(opener.open(&mut datagram[..len]).is_ok(), i >= 2, "{suite:?} {kind:?}");
+        }
+    }
+}
+
+#[test]
 fn misuse_of_a_sealer_is_an_error_and_seals_nothing() {
     let mut sealer = Sealer::new(&keys(Suite::Aes128Gcm), Direction::Downlink, 7);
     let mut datagram = [0; 40];
