@@ -21,6 +21,7 @@ pub const MAX_PACKET_BYTES: usize = 6 * 1276;
 pub struct OpusEncoder {
     state: EncoderState,
     config: EncoderConfig,
+    mdct_only: bool,
 }
 
 impl OpusEncoder {
@@ -35,7 +36,7 @@ impl OpusEncoder {
             config.channels,
             sys::application_code(config.application),
         )?;
-        let mut encoder = Self { state, config };
+        let mut encoder = Self { state, config, mdct_only: false };
         encoder.apply();
         Ok(encoder)
     }
@@ -125,6 +126,7 @@ impl OpusEncoder {
         self.set_dtx(config.dtx);
         self.set_max_bandwidth(config.max_bandwidth);
         self.set_signal(config.signal);
+        self.set(EncoderSetting::ForceMode, sys::mode_code(self.mdct_only));
     }
 
     fn set(&mut self, setting: EncoderSetting, value: i32) {
@@ -175,6 +177,12 @@ impl Encoder for OpusEncoder {
         config::complexity(complexity)?;
         self.config.complexity = complexity;
         self.set(EncoderSetting::Complexity, complexity.into());
+        Ok(())
+    }
+
+    fn set_mdct_only(&mut self, on: bool) -> Result<(), CodecError> {
+        self.mdct_only = on;
+        self.set(EncoderSetting::ForceMode, sys::mode_code(on));
         Ok(())
     }
 

@@ -35,6 +35,13 @@ pub(crate) enum EncoderSetting {
     Dtx = ffi::OPUS_SET_DTX_REQUEST,
     MaxBandwidth = ffi::OPUS_SET_MAX_BANDWIDTH_REQUEST,
     Signal = ffi::OPUS_SET_SIGNAL_REQUEST,
+    /// `OPUS_SET_FORCE_MODE_REQUEST` of `opus_private.h`: what libopus' own demo uses, stable since 1.0.
+    ForceMode = 11_002,
+}
+
+/// Values of [`EncoderSetting::ForceMode`]: `MODE_CELT_ONLY` and `OPUS_AUTO`.
+pub(crate) const fn mode_code(mdct_only: bool) -> i32 {
+    if mdct_only { 1_002 } else { ffi::OPUS_AUTO }
 }
 
 /// What an encoder tells; every one of these requests writes one `opus_int32` (or `opus_uint32`) and changes nothing.

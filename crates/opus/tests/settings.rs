@@ -322,3 +322,19 @@ fn codecs_move_between_threads_and_the_library_is_the_one_we_measured() {
     assert_send::<OpusDecoder>();
     assert!(libopus_version().starts_with("libopus 1.6"), "{}", libopus_version());
 }
+
+#[test]
+fn mdct_only_codes_no_silk_until_it_is_switched_off_again() {
+    use evenkeel_core::framing::Mode;
+    let mut encoder = encoder(EncoderConfig::default());
+    let modes = |packets: Vec<Vec<u8>>| {
+        packets.iter().skip(2).map(|p| Frames::parse(p).unwrap().toc().mode()).collect::<Vec<_>>()
+    };
+    assert!(modes(packets(&mut encoder)).iter().all(|&mode| mode != Mode::Celt));
+    encoder.set_mdct_only(true).unwrap();
+    assert!(modes(packets(&mut encoder)).iter().all(|&mode| mode == Mode::Celt));
+    encoder.reset();
+    assert!(modes(packets(&mut encoder)).iter().all(|&mode| mode == Mode::Celt), "settings stay");
+    encoder.set_mdct_only(false).unwrap();
+    assert!(modes(packets(&mut encoder)).iter().all(|&mode| mode != Mode::Celt));
+}
