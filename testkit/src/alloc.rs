@@ -1,4 +1,4 @@
-//! Counts heap allocations, so that a test can prove that a hot path makes none.
+//! Counts heap allocations, so that a test can prove that a hot path makes none, and that no input costs much.
 //!
 //! ```
 //! use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
@@ -22,6 +22,7 @@ pub struct CountingAllocator;
 thread_local! {
     // Constant and without a destructor, so reaching it never allocates.
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How often `work` allocated or reallocated on this thread; freeing is not counted.
@@ -39,27 +40,42 @@ pub fn count_allocations<R>(work: impl FnOnce() -> R) -> u64 {
     count
 }
 
-fn count_one() {
+/// The largest single allocation, in bytes, that `work` made on this thread: what a header that lies can cost.
+///
+/// # Panics
+/// If [`CountingAllocator`] is not the global allocator.
+pub fn largest_allocation<R>(work: impl FnOnce() -> R) -> usize {
+    LARGEST.set(0);
+    drop(black_box(Box::new(0u8)));
+    assert_eq!(LARGEST.get(), 1, "CountingAllocator is not this program's #[global_allocator]");
+    let result = work();
+    let largest = LARGEST.get();
+    drop(black_box(result));
+    largest
+}
+
+fn count_one(bytes: usize) {
     COUNT.set(COUNT.get() + 1);
+    LARGEST.set(LARGEST.get().max(bytes));
 }
 
 // SAFETY: every method hands its arguments to `System` unchanged and returns what `System` returned, so `System`'s
 // guarantees are ours; counting touches no memory that was allocated and cannot panic.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count_one();
+        count_one(layout.size());
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count_one();
+        count_one(layout.size());
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count_one();
+        count_one(new_size);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`; `place` came from `System`.
         unsafe { System.realloc(place, layout, new_size) }
     }

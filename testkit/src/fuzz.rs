@@ -3,6 +3,7 @@
 //!
 //! A new target is a line in [`TARGETS`], a line in `fuzz/Cargo.toml`, and a few seeds in `fuzz/corpus/<name>/`.
 
+mod files;
 mod opus;
 
 /// Takes any bytes, and panics if something is wrong.
@@ -10,9 +11,12 @@ pub type Body = fn(&[u8]);
 
 /// Every target, by name.
 pub const TARGETS: &[(&str, Body)] = &[
+    ("ogg_opus", files::ogg_opus),
     ("opus_decode", opus::decode), //
     ("opus_encode", opus::encode),
     ("opus_inspect", opus::inspect),
+    ("pcap_read", files::pcap_read),
+    ("recording", files::recording),
 ];
 
 /// The body of a target.
