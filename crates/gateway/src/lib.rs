@@ -4,5 +4,8 @@
 //! WebSocket, HTTP) is tokio and tells it what to do through [`media`], the only border between the two. A call is a
 //! state machine without socket and clock in [`call`].
 
+pub mod call;
 pub mod device;
+pub mod fuzz;
 pub mod media;
+pub mod room;

@@ -260,8 +260,9 @@ pub enum MediaEvent {
         /// The room's timestamp it answers to, or media time in ms since the first packet.
         timestamp: u32,
     },
-    /// Audio came since the last report of this kind; at most once a second, for routes that stay in the lane.
-    UplinkActive,
+    /// Audio went either way since the last report of this kind; at most once a second, for routes that stay in the
+    /// lane.
+    AudioActive,
     /// The first downlink packet since the gate went to [`Gate::Hold`] was queued: the room speaks. Once per hold.
     DownlinkWaiting,
     /// A mark was reached.
@@ -478,12 +479,12 @@ mod tests {
     async fn a_full_queue_drops_and_counts_and_goes_on() {
         let (mut sender, mut receiver) = events(2);
         assert!(sender.push(MEDIA, MediaEvent::NeverSeen));
-        assert!(sender.push(MEDIA, MediaEvent::UplinkActive));
-        assert!(!sender.push(MEDIA, MediaEvent::UplinkActive));
+        assert!(sender.push(MEDIA, MediaEvent::AudioActive));
+        assert!(!sender.push(MEDIA, MediaEvent::AudioActive));
         assert_eq!(sender.lost(), 1);
         sender.wake();
         assert_eq!(receiver.next().await.1, MediaEvent::NeverSeen);
-        assert_eq!(receiver.next().await.1, MediaEvent::UplinkActive);
+        assert_eq!(receiver.next().await.1, MediaEvent::AudioActive);
         assert!(receiver.try_next().is_none());
     }
 
@@ -492,14 +493,14 @@ mod tests {
         let (mut sender, mut receiver) = events(8);
         let lane = std::thread::spawn(move || {
             for _ in 0..1000 {
-                while !sender.push(MEDIA, MediaEvent::UplinkActive) {
+                while !sender.push(MEDIA, MediaEvent::AudioActive) {
                     std::thread::yield_now();
                 }
                 sender.wake();
             }
         });
         for _ in 0..1000 {
-            assert_eq!(receiver.next().await, (MEDIA, MediaEvent::UplinkActive));
+            assert_eq!(receiver.next().await, (MEDIA, MediaEvent::AudioActive));
         }
         lane.join().unwrap();
     }

@@ -49,6 +49,12 @@ impl Envelope {
         &self.text
     }
 
+    /// Whether it has a `session_id`.
+    #[must_use]
+    pub const fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// The message, with `id` for its `session_id`; added if it had none.
     #[must_use]
     pub fn readdressed(&self, id: &str) -> String {
@@ -96,7 +102,19 @@ fn scan(bytes: &[u8], max_depth: usize) -> Result<Option<Range<usize>>, MessageE
                 at = end;
                 continue;
             }
-            _ => {}
+            b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' => {}
+            _ => {
+                let start = at;
+                while at < bytes.len()
+                    && !matches!(bytes[at], b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
+                {
+                    at += 1;
+                }
+                if depth == 1 && of_session && !is_key {
+                    session = Some(start..at);
+                }
+                continue;
+            }
         }
         at += 1;
     }
@@ -134,6 +152,7 @@ mod tests {
             r#"{"a":{"session_id":"x"}, "session_id" : "new","b":"session_id","n":1.0}"#
         );
         assert_eq!(readdressed(r#"{"type":"a"}"#), r#"{"session_id":"new","type":"a"}"#);
+        assert_eq!(readdressed(r#"{"session_id":null,"n":2}"#), r#"{"session_id":"new","n":2}"#);
         assert_eq!(readdressed("{ }"), r#"{"session_id":"new" }"#);
         assert_eq!(
             readdressed(r#"{"k":"q\"session_id","session_id":"o\"\\"}"#),

@@ -3,4 +3,5 @@
 pub mod answer;
 pub mod credentials;
 pub mod envelope;
+pub mod mcp;
 pub mod message;
