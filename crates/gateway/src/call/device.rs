@@ -108,7 +108,7 @@ impl Call {
             Message::UdpTimeout => self.end(EndReason::UdpTimeout, true, now),
             Message::Abort { .. } => {
                 self.abort();
-                self.to_room(incoming);
+                self.pass_to_room(incoming);
                 self.end_if_due(now);
             }
             Message::Listen(listen) => {
@@ -117,9 +117,9 @@ impl Call {
                     ListenState::Stop => session.listening = None,
                     ListenState::Detect => {}
                 }
-                self.to_room(incoming);
+                self.pass_to_room(incoming);
             }
-            Message::Mcp { .. } | Message::Other { .. } => self.to_room(incoming),
+            Message::Mcp { .. } | Message::Other { .. } => self.pass_to_room(incoming),
         }
     }
 
@@ -153,7 +153,7 @@ impl Call {
     }
 
     /// Hands a message of the device to the room, or keeps it until there is one.
-    pub(super) fn to_room(&mut self, incoming: Box<Incoming>) {
+    pub(super) fn pass_to_room(&mut self, incoming: Box<Incoming>) {
         let Some(session) = &mut self.session else { return };
         match &session.room {
             RoomLink::Ready { id, session_id } => {

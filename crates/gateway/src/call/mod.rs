@@ -291,9 +291,7 @@ impl Call {
     /// Whether a reply is being spoken to the device.
     #[must_use]
     pub fn is_speaking(&self) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|s| matches!(s.reply, Reply::Speaking { .. } | Reply::Stopping { .. }))
+        self.session.as_ref().is_some_and(|s| matches!(s.reply, Reply::Speaking | Reply::Stopping { .. }))
     }
 
     /// Whether it may be forgotten: no session, nothing under way, nothing to say.

@@ -106,11 +106,11 @@ impl Call {
             && !said_anew
             && let Some(listening) = listening
         {
-            self.to_room(listening);
+            self.pass_to_room(listening);
         }
         for waiting in backlog {
             match waiting {
-                Waiting::Message(incoming) => self.to_room(incoming),
+                Waiting::Message(incoming) => self.pass_to_room(incoming),
                 Waiting::Packet(packet) => {
                     let (opus, timestamp) = (packet.opus, packet.timestamp);
                     self.out.push_back(Output::Room(id, RoomCommand::Audio { opus, timestamp }));
@@ -142,9 +142,9 @@ impl Call {
 
     /// The room will not say `tts stop` any more.
     pub(super) fn end_reply_of_lost_room(&mut self, now: Time) {
-        match self.session.as_ref().map(|session| &session.reply) {
-            Some(Reply::Starting { .. } | Reply::Speaking) => self.end_reply(now),
-            _ => {}
+        let reply = self.session.as_ref().map(|session| &session.reply);
+        if matches!(reply, Some(Reply::Starting { .. } | Reply::Speaking)) {
+            self.end_reply(now);
         }
     }
 

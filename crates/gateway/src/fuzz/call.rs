@@ -128,7 +128,7 @@ fn hello(call: &mut Call, source: &mut Source<'_>, watch: &mut Watch) {
         call.handle_mqtt_returned();
         watch.drain(call);
     }
-    let grant = if source.byte() % 8 == 0 { Err(PlaceError::Full) } else { Ok(watch.grant()) };
+    let grant = if source.byte().is_multiple_of(8) { Err(PlaceError::Full) } else { Ok(watch.grant()) };
     call.handle_hello(hello, grant, watch.now);
 }
 
@@ -178,7 +178,7 @@ fn room(call: &mut Call, source: &mut Source<'_>, watch: &mut Watch) {
         }
         _ => RoomEvent::Ready { session_id: None },
     };
-    if source.byte() % 4 == 0 {
+    if source.byte().is_multiple_of(4) {
         let other = RoomId(u32::from(source.byte()));
         if watch.joined == Some(other)
             && matches!(event, RoomEvent::Lost | RoomEvent::Ended | RoomEvent::Left)
@@ -211,11 +211,11 @@ fn media(call: &mut Call, source: &mut Source<'_>, watch: &mut Watch) {
         3 => MediaEvent::DownlinkWaiting,
         4 => MediaEvent::PlayedOut(ReplyId(u32::from(source.byte()) + 10_000)),
         5 => MediaEvent::Stats(MediaStats::default()),
-        6 if source.byte() % 4 == 0 => MediaEvent::KeyExhausted,
-        7 if source.byte() % 4 == 0 => MediaEvent::Failed(MediaFailure::Full),
+        6 if source.byte().is_multiple_of(4) => MediaEvent::KeyExhausted,
+        7 if source.byte().is_multiple_of(4) => MediaEvent::Failed(MediaFailure::Full),
         _ => MediaEvent::Uplink { packet: UplinkPacket::new(&[8, 1]).expect("short"), timestamp: 0 },
     };
-    if source.byte() % 8 == 0 {
+    if source.byte().is_multiple_of(8) {
         return call.handle_media(
             MediaId { lane: 0, serial: u64::from(source.byte()) + 1_000_000 },
             event,
