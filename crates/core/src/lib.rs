@@ -12,6 +12,7 @@ pub mod packet;
 pub mod pcm;
 pub mod relay;
 pub mod replay;
+pub mod resample;
 pub mod seal;
 pub mod stats;
 pub mod units;

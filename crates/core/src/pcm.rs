@@ -296,7 +296,8 @@ fn round_half_even(x: f32) -> i32 {
     (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
-fn front<T>(out: &mut [T], needed: usize) -> Result<&mut [T], BufferError> {
+/// The start of a caller's buffer, if it is long enough.
+pub(crate) fn front<T>(out: &mut [T], needed: usize) -> Result<&mut [T], BufferError> {
     let actual = out.len();
     out.get_mut(..needed).ok_or(BufferError::TooSmall { needed, actual })
 }
