@@ -87,3 +87,33 @@ pub trait Decoder {
     /// Forgets the signal so far, as if newly built, without allocating.
     fn reset(&mut self);
 }
+
+impl<T: Encoder + ?Sized> Encoder for Box<T> {
+    fn sample_rate(&self) -> SampleRate {
+        (**self).sample_rate()
+    }
+    fn channels(&self) -> Channels {
+        (**self).channels()
+    }
+    fn encode(&mut self, pcm: &[f32], out: &mut [u8]) -> Result<usize, CodecError> {
+        (**self).encode(pcm, out)
+    }
+    fn lookahead(&self) -> usize {
+        (**self).lookahead()
+    }
+    fn set_complexity(&mut self, complexity: u8) -> Result<(), CodecError> {
+        (**self).set_complexity(complexity)
+    }
+    fn set_mdct_only(&mut self, on: bool) -> Result<(), CodecError> {
+        (**self).set_mdct_only(on)
+    }
+    fn set_bitrate(&mut self, bits_per_second: u32) -> Result<(), CodecError> {
+        (**self).set_bitrate(bits_per_second)
+    }
+    fn set_expected_loss(&mut self, percent: u8) -> Result<(), CodecError> {
+        (**self).set_expected_loss(percent)
+    }
+    fn reset(&mut self) {
+        (**self).reset()
+    }
+}

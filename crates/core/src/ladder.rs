@@ -337,10 +337,10 @@ mod tests {
             now = now + 20 * MS;
             // Whenever it is at the best rung, the lane turns out to be full.
             let lane = usize::from(c.position() == 0);
-            if let Some(change) = c.handle_frame(now, MS, lane) {
-                if change.to == 0 {
-                    ups.push(now.as_nanos() / 1_000_000_000);
-                }
+            if let Some(change) = c.handle_frame(now, MS, lane)
+                && change.to == 0
+            {
+                ups.push(now.as_nanos() / 1_000_000_000);
             }
         }
         assert_eq!(ups, [5, 15, 35, 75]);

@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod error;
+pub mod framer;
 pub mod framing;
 pub mod ladder;
 pub mod packet;
@@ -14,5 +15,6 @@ pub mod relay;
 pub mod replay;
 pub mod resample;
 pub mod seal;
+pub mod sender;
 pub mod stats;
 pub mod units;

@@ -190,6 +190,12 @@ impl DownRelay {
         self.media += gap;
     }
 
+    /// Media time of the next packet.
+    #[must_use]
+    pub const fn media(&self) -> Duration {
+        self.media
+    }
+
     /// The sealer, to map echoed timestamps back.
     #[must_use]
     pub const fn sealer(&self) -> &Sealer {
