@@ -141,6 +141,14 @@ pub enum Route {
     Participant,
 }
 
+impl Route {
+    /// Whether the room's audio stays in the lane, so that the lane has to tell where a reply begins and ends.
+    #[must_use]
+    pub const fn is_in_lane(self) -> bool {
+        matches!(self, Self::Echo | Self::Participant)
+    }
+}
+
 /// Everything needed to open a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
@@ -265,6 +273,9 @@ pub enum MediaEvent {
     AudioActive,
     /// The first downlink packet since the gate went to [`Gate::Hold`] was queued: the room speaks. Once per hold.
     DownlinkWaiting,
+    /// A room that lives in the lane has queued the last packet of its reply (the parrot is done, the agent's track
+    /// fell silent or ended).
+    DownlinkEnded,
     /// A mark was reached.
     PlayedOut(ReplyId),
     /// Figures, every [`STATS_INTERVAL`] while the session is open.

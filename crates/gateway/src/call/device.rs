@@ -65,6 +65,7 @@ impl Call {
             hello,
             room: RoomLink::Waiting,
             reply: Reply::Silent,
+            in_lane: route.is_in_lane(),
             seen: false,
             owes_stop: false,
             listening: None,
@@ -230,6 +231,12 @@ impl Call {
                 self.media_command(media, MediaCommand::Mark(reply));
             }
             Reply::Silent => self.say_stop(),
+            // A room in the lane sends nothing of an old reply once it said so; any other may.
+            Reply::Discarding if session.in_lane => {
+                session.reply = Reply::Silent;
+                let media = session.media;
+                self.media_command(media, MediaCommand::Gate(Gate::Hold));
+            }
             Reply::Stopping { .. } | Reply::Discarding => {}
         }
     }

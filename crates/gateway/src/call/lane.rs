@@ -27,10 +27,14 @@ impl Call {
             MediaEvent::AudioActive => session.active = now,
             MediaEvent::DownlinkWaiting => {
                 session.active = now;
-                if matches!(session.reply, Reply::Silent) && self.config.audio_begins_reply {
+                if matches!(session.reply, Reply::Silent) && session.in_lane {
                     self.begin_reply(None);
                 }
             }
+            MediaEvent::DownlinkEnded if session.in_lane && !matches!(session.reply, Reply::Silent) => {
+                self.end_reply(now);
+            }
+            MediaEvent::DownlinkEnded => {}
             MediaEvent::PlayedOut(played) => {
                 session.active = now;
                 if matches!(session.reply, Reply::Stopping { reply, .. } if reply == played) {

@@ -59,8 +59,6 @@ pub struct CallConfig {
     pub playout_limit: Duration,
     /// The same while the device was never seen on UDP, so that nothing plays. Default 2 s.
     pub unseen_playout_limit: Duration,
-    /// Whether audio from the room begins a reply by itself, for rooms that do not always say `tts start`.
-    pub audio_begins_reply: bool,
     /// The gateway's own MCP conversation; `None` leaves MCP to the room.
     pub mcp: Option<McpConfig>,
 }
@@ -80,7 +78,6 @@ impl Default for CallConfig {
             idle_limit: Duration::from_secs(600),
             playout_limit: Duration::from_secs(120),
             unseen_playout_limit: Duration::from_secs(2),
-            audio_begins_reply: false,
             mcp: Some(McpConfig::default()),
         }
     }

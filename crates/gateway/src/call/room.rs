@@ -58,10 +58,7 @@ impl Call {
             RoomEvent::Audio { opus, timestamp } => {
                 session.active = now;
                 let media = session.media;
-                if matches!(session.reply, Reply::Silent) && self.config.audio_begins_reply {
-                    self.begin_reply(None);
-                }
-                if self.session.as_ref().is_some_and(|s| matches!(s.reply, Reply::Discarding)) {
+                if matches!(session.reply, Reply::Discarding) {
                     return self.note(Note::AudioDropped);
                 }
                 self.media_command(media, MediaCommand::Downlink { opus, timestamp });

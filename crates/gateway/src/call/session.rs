@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) hello: Box<Hello>,
     pub(super) room: RoomLink,
     pub(super) reply: Reply,
+    /// The room lives in the lane, which tells where replies begin and end.
+    pub(super) in_lane: bool,
     pub(super) seen: bool,
     /// The device was told of a reply that ended while it could not be told.
     pub(super) owes_stop: bool,

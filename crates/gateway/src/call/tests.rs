@@ -12,11 +12,17 @@ struct Rig {
     call: Call,
     now: Time,
     sessions: u64,
+    route: Route,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self { call: Call::new(Arc::new(CallConfig::default()), 1), now: Time::ZERO, sessions: 0 }
+        Self {
+            call: Call::new(Arc::new(CallConfig::default()), 1),
+            now: Time::ZERO,
+            sessions: 0,
+            route: Route::Control,
+        }
     }
 
     /// With a session and a room that has joined.
@@ -48,7 +54,7 @@ impl Rig {
             session_id: format!("s{}", self.sessions),
             key: [1; 32],
             source: SourcePolicy::Any,
-            route: Route::Control,
+            route: self.route,
         };
         self.call.handle_hello(hello, Ok(grant), self.now);
     }
@@ -468,13 +474,21 @@ fn a_full_gateway_says_so() {
 }
 
 #[test]
-fn audio_may_begin_a_reply_where_the_room_does_not_say_so() {
-    let config = CallConfig { audio_begins_reply: true, ..CallConfig::default() };
-    let mut rig = Rig { call: Call::new(Arc::new(config), 1), ..Rig::new() };
+fn audio_begins_and_ends_replies_of_rooms_in_the_lane() {
+    let mut rig = Rig { route: Route::Echo, ..Rig::new() };
     rig.hello();
     rig.room(1, RoomEvent::Ready { session_id: None });
     rig.drain();
     rig.media(MediaEvent::DownlinkWaiting);
+    rig.media(MediaEvent::DownlinkWaiting);
+    assert_eq!(rig.drain(), ["device tts start s1"]);
+    rig.written();
+    rig.media(MediaEvent::DownlinkEnded);
+    assert_eq!(rig.drain(), ["media 1 Gate(Flow { lead: 0ns })", "media 1 Mark(ReplyId(1))"]);
+    rig.say("abort", json!({}));
+    rig.drain();
+    rig.tts(1, TtsState::Stop);
+    assert_eq!(rig.drain(), ["media 1 Gate(Hold)"]);
     rig.media(MediaEvent::DownlinkWaiting);
     assert_eq!(rig.drain(), ["device tts start s1"]);
 }

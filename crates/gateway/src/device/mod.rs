@@ -3,5 +3,7 @@
 pub mod answer;
 pub mod credentials;
 pub mod envelope;
+pub mod limits;
 pub mod mcp;
 pub mod message;
+pub mod mqtt;

@@ -21,13 +21,11 @@ use crate::room::{RoomCommand, RoomEvent, RoomId, TtsState};
 /// Drives a call with inputs chosen by `bytes`, and panics if it breaks one of the promises of [`crate::call`].
 pub fn call(bytes: &[u8]) {
     let mut source = Source::new(bytes);
-    let config = CallConfig {
-        audio_begins_reply: source.byte() & 1 == 1,
-        lead: Duration::from_millis(u64::from(source.byte())),
-        ..CallConfig::default()
-    };
+    let config =
+        CallConfig { lead: Duration::from_millis(u64::from(source.byte())), ..CallConfig::default() };
     let mut call = Call::new(Arc::new(config), u32::from(source.byte()));
-    let mut watch = Watch::default();
+    let route = *source.pick(&[Route::Control, Route::Echo, Route::Participant]);
+    let mut watch = Watch { route, ..Watch::default() };
     while !source.is_empty() {
         step(&mut call, &mut source, &mut watch);
         watch.drain(&mut call);
@@ -204,11 +202,12 @@ fn room_event(call: &mut Call, watch: &mut Watch, event: RoomEvent) {
 }
 
 fn media(call: &mut Call, source: &mut Source<'_>, watch: &mut Watch) {
-    let event = match source.byte() % 9 {
+    let event = match source.byte() % 10 {
         0 => MediaEvent::FirstDatagram { from: ([127, 0, 0, 1], 9).into() },
         1 => MediaEvent::NeverSeen,
         2 => MediaEvent::AudioActive,
         3 => MediaEvent::DownlinkWaiting,
+        9 => MediaEvent::DownlinkEnded,
         4 => MediaEvent::PlayedOut(ReplyId(u32::from(source.byte()) + 10_000)),
         5 => MediaEvent::Stats(MediaStats::default()),
         6 if source.byte().is_multiple_of(4) => MediaEvent::KeyExhausted,
@@ -237,6 +236,7 @@ struct Watch {
     now: Time,
     mqtt_up: bool,
     serial: u64,
+    route: Route,
     /// Granted, and neither opened nor released.
     placed: Vec<MediaId>,
     open: Option<MediaId>,
@@ -260,6 +260,7 @@ impl Default for Watch {
             now: Time::ZERO,
             mqtt_up: true,
             serial: 0,
+            route: Route::Control,
             placed: Vec::new(),
             open: None,
             gate: Gate::Hold,
@@ -287,7 +288,7 @@ impl Watch {
             session_id: format!("session-{}", self.serial),
             key: [7; 32],
             source: SourcePolicy::Any,
-            route: Route::Control,
+            route: self.route,
         }
     }
 

@@ -8,6 +8,7 @@ pub use call::call;
 
 use crate::device::envelope::Limits;
 use crate::device::message::Incoming;
+use crate::device::mqtt::codec::{self, MqttError};
 
 /// Any bytes as a message of a device: parsed or refused, and what is passed on stays what it was.
 pub fn message(bytes: &[u8]) {
@@ -20,6 +21,44 @@ pub fn message(bytes: &[u8]) {
     assert_eq!(again.message, incoming.message);
 }
 
+/// Any bytes as what a client streams to the MQTT endpoint: each packet is found wherever the stream is cut, and no
+/// more is ever kept than one packet of the limit.
+pub fn mqtt_stream(bytes: &[u8]) {
+    const LIMIT: usize = 64;
+    let Some((&step, stream)) = bytes.split_first() else { return };
+    let whole = mqtt_packets(std::iter::once(stream), LIMIT);
+    let cut = mqtt_packets(stream.chunks(usize::from(step % 16) + 1), LIMIT);
+    assert_eq!(whole, cut, "where the stream is cut makes a difference");
+}
+
+fn mqtt_packets<'a>(
+    chunks: impl Iterator<Item = &'a [u8]>,
+    limit: usize,
+) -> (Vec<String>, Option<MqttError>) {
+    let (mut packets, mut pending) = (Vec::new(), Vec::new());
+    for chunk in chunks {
+        pending.extend_from_slice(chunk);
+        let mut at = 0;
+        loop {
+            match codec::decode(&pending[at..], limit) {
+                Ok(Some((packet, taken))) => {
+                    assert!(
+                        taken >= 2 && at + taken <= pending.len(),
+                        "a packet of bytes that are not there"
+                    );
+                    packets.push(format!("{packet:?}"));
+                    at += taken;
+                }
+                Ok(None) => break,
+                Err(error) => return (packets, Some(error)),
+            }
+        }
+        pending.drain(..at);
+        assert!(pending.len() < 5 + limit, "an incomplete packet is longer than the limit");
+    }
+    (packets, None)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -30,6 +69,13 @@ mod tests {
         #[test]
         fn calls(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             super::call(&bytes);
+        }
+
+        #[test]
+        fn mqtt_streams(bytes in proptest::collection::vec(
+            prop_oneof![any::<u8>(), 0u8..8, proptest::sample::select(vec![0x10, 0x30, 0x32, 0x82, 0xa2, 0xc0, 0xe0])], 0..300)
+        ) {
+            super::mqtt_stream(&bytes);
         }
 
         #[test]

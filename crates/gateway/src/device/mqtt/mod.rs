@@ -1,0 +1,3 @@
+//! The embedded MQTT endpoint.
+
+pub mod codec;
