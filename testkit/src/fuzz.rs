@@ -4,6 +4,7 @@
 //! A new target is a line in [`TARGETS`], a line in `fuzz/Cargo.toml`, and a few seeds in `fuzz/corpus/<name>/`.
 
 mod files;
+mod jitter;
 mod opus;
 
 /// Takes any bytes, and panics if something is wrong.
@@ -13,6 +14,8 @@ pub type Body = fn(&[u8]);
 pub const TARGETS: &[(&str, Body)] = &[
     ("ogg_opus", files::ogg_opus),
     ("opus_decode", opus::decode), //
+    ("jitter_operate", jitter::operate),
+    ("opus_decode", opus::decode),
     ("opus_encode", opus::encode),
     ("opus_inspect", opus::inspect),
     ("pcap_read", files::pcap_read),

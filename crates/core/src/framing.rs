@@ -232,6 +232,24 @@ impl<'a> Frames<'a> {
         self.places[..self.count()].iter().all(|&(_, size)| size <= 1)
     }
 
+    /// Whether the encoder's voice activity detection marked any of it (RFC 6716, section 4.2.3). CELT carries no such
+    /// mark: there everything but DTX counts as voice.
+    #[must_use]
+    pub fn has_voice(&self) -> bool {
+        let toc = self.toc();
+        (0..self.count()).any(|index| match self.frame(index) {
+            [] => false,
+            frame if toc.mode() == Mode::Celt => frame.len() > 1,
+            [head, ..] => {
+                // A VAD flag per 20 ms, then the LBRR flag; then the same for the side channel.
+                let silk_frames = (toc.frame_duration_us() / 20_000).max(1);
+                let flags = !(0xff >> silk_frames);
+                let side = if toc.is_stereo() { flags >> (silk_frames + 1) } else { 0 };
+                head & (flags | side) != 0
+            }
+        })
+    }
+
     /// Whether the packet carries in-band redundancy (LBRR) for the packet before it (RFC 6716, section 4.2.4).
     #[must_use]
     pub fn has_lbrr(&self) -> bool {
@@ -438,6 +456,16 @@ mod tests {
     }
 
     #[test]
+    fn the_voice_flags_of_silk_are_found() {
+        let has_voice = |packet: &[u8]| Frames::parse(packet).unwrap().has_voice();
+        assert!(has_voice(&[0x48, 0x80, 0]) && !has_voice(&[0x48, 0x7f, 0]), "20 ms");
+        assert!(has_voice(&[0x58, 0x20, 0]) && !has_voice(&[0x58, 0x1f, 0]), "60 ms");
+        assert!(has_voice(&[0x4c, 0x20, 0]) && !has_voice(&[0x4c, 0x5f, 0]), "stereo, the side channel");
+        assert!(has_voice(&[0x49, 0, 0, 0x80, 0]), "the second of two");
+        assert!(has_voice(&[0xf8, 0, 0]) && !has_voice(&[0xf8]), "CELT");
+    }
+
+    #[test]
     fn packets_of_another_configuration_do_not_merge() {
         let (a, b) = ([0x48, 1, 2], [0x4c, 1, 2]);
         let frames = [Frames::parse(&a).unwrap(), Frames::parse(&b).unwrap()];
@@ -454,7 +482,7 @@ mod tests {
         fn anything_is_parsed_without_panic(packet in proptest::collection::vec(any::<u8>(), 0..1500)) {
             if let Ok(frames) = Frames::parse(&packet) {
                 prop_assert!(frames.duration_us() <= MAX_DURATION_US);
-                let _ = (frames.has_lbrr(), frames.is_dtx());
+                let _ = (frames.has_lbrr(), frames.has_voice(), frames.is_dtx());
                 for i in 0..frames.count() {
                     prop_assert!(frames.frame(i).len() <= MAX_FRAME_BYTES);
                 }

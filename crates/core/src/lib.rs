@@ -8,6 +8,7 @@ pub mod codec;
 pub mod error;
 pub mod framer;
 pub mod framing;
+pub mod jitter;
 pub mod ladder;
 pub mod packet;
 pub mod pcm;
