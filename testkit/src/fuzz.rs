@@ -1,7 +1,8 @@
 //! Bodies of the fuzz targets. They live here so that every corpus is replayed by the tests, on stable, on every change
 //! (`tests/fuzz_corpora.rs`); the crate `fuzz` only hands them what libFuzzer makes up.
 //!
-//! A new target is a line in [`TARGETS`], a line in `fuzz/Cargo.toml`, and a few seeds in `fuzz/corpus/<name>/`.
+//! A new target is a line in [`TARGETS`], a line in `fuzz/Cargo.toml`, a file in `fuzz/fuzz_targets/` like the
+//! others, and a few seeds in `fuzz/corpus/<name>/`.
 
 mod files;
 mod jitter;

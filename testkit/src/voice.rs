@@ -1,43 +1,35 @@
 //! Something to say: recordings where the machine has some, a synthetic voice anywhere. All at 48 kHz, mono.
 
 use std::f32::consts::TAU;
-use std::path::Path;
 use std::sync::OnceLock;
 
-/// Where Debian's `alsa-utils` puts its recordings: eight spoken clips of 48 kHz, 16 bits, mono.
-const RECORDINGS: &str = "/usr/share/sounds/alsa";
+use evenkeel_core::units::{Channels, SampleRate};
+use evenkeel_files::Recording;
 
-/// Spoken recordings, one after the other; none where they are not installed.
+use crate::recordings;
+
+/// The real voices of [`crate::recordings::voices`], one after the other; none where they are not installed.
+///
+/// # Panics
+/// If a file that is there is not the recording it should be.
 pub fn recorded() -> Option<&'static [f32]> {
     static SAMPLES: OnceLock<Vec<f32>> = OnceLock::new();
     let samples = SAMPLES.get_or_init(|| {
-        let Ok(entries) = Path::new(RECORDINGS).read_dir() else { return Vec::new() };
-        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.retain(|path| !path.ends_with("Noise.wav"));
-        paths.sort();
-        paths.iter().filter_map(|path| samples_of(&std::fs::read(path).ok()?)).flatten().collect()
+        let mut samples = Vec::new();
+        for path in recordings::voices() {
+            let mut recording = Recording::open(&path).expect("a readable recording");
+            assert_eq!(
+                (recording.sample_rate(), recording.channels()),
+                (SampleRate::HZ_48000, Channels::Mono)
+            );
+            let mut chunk = [0.0; 4_800];
+            while let given @ 1.. = recording.read(&mut chunk).expect("a whole recording") {
+                samples.extend_from_slice(&chunk[..given]);
+            }
+        }
+        samples
     });
     (!samples.is_empty()).then_some(samples)
-}
-
-/// The 16-bit samples of a WAV file of 48 kHz mono; nothing else is understood.
-fn samples_of(wav: &[u8]) -> Option<Vec<f32>> {
-    let mut chunks = wav.get(12..)?;
-    let mut is_ours = false;
-    loop {
-        let (head, rest) = chunks.split_first_chunk::<8>()?;
-        let [a, b, c, d, size @ ..] = *head;
-        let body = rest.get(..u32::from_le_bytes(size) as usize)?;
-        match &[a, b, c, d] {
-            b"fmt " => is_ours = body.get(..8)? == [1, 0, 1, 0, 0x80, 0xbb, 0, 0] && body.get(14)? == &16,
-            b"data" if is_ours => {
-                let samples = body.chunks_exact(2).map(|s| f32::from(i16::from_le_bytes([s[0], s[1]])));
-                return Some(samples.map(|s| s / 32_768.0).collect());
-            }
-            _ => {}
-        }
-        chunks = rest.get((body.len() + 1) & !1..)?;
-    }
 }
 
 /// A synthetic voice, always the same: a gliding pitch with formants, in syllables, over a little noise.

@@ -196,7 +196,7 @@ pub(super) fn encode(data: &[u8]) {
 
 fn set(encoder: &mut OpusEncoder, script: &mut Script<'_>) {
     let value = script.byte();
-    match script.byte() % 10 {
+    match script.byte() % 11 {
         0 => assert_eq!(encoder.set_complexity(value).is_ok(), value <= 10),
         1 => assert_eq!(encoder.set_expected_loss(value).is_ok(), value <= 100),
         2 => assert_eq!(encoder.set_bitrate(u32::from(value) * 2_500).is_ok(), (3..=204).contains(&value)),
@@ -215,6 +215,7 @@ fn set(encoder: &mut OpusEncoder, script: &mut Script<'_>) {
             Bandwidth::Full,
         ])),
         7 => encoder.set_signal(script.pick(&[Signal::Auto, Signal::Voice, Signal::Music])),
+        8 => assert_eq!(encoder.set_mdct_only(value & 1 != 0), Ok(())),
         _ => encoder.set_application(script.pick(&[
             Application::Voip,
             Application::Audio,
