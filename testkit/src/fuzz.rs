@@ -14,7 +14,6 @@ pub type Body = fn(&[u8]);
 /// Every target, by name.
 pub const TARGETS: &[(&str, Body)] = &[
     ("ogg_opus", files::ogg_opus),
-    ("opus_decode", opus::decode), //
     ("jitter_operate", jitter::operate),
     ("opus_decode", opus::decode),
     ("opus_encode", opus::encode),
