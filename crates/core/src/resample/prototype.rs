@@ -5,9 +5,9 @@
 //! function of continuous time, and a pair samples it on its own grid. It is symmetric, which makes the phase linear
 //! and the delay the same at every frequency.
 //!
-//! A Kaiser window of this length leaves 70 dB; the optimum under these constraints, a linear program, leaves 82 dB
-//! (Rabiner, "The Design of Finite Impulse Response Digital Filters Using Linear Programming Techniques", 1972).
-//! `bench/resample_prototype.py` states the program and prints the coefficients.
+//! A windowed sinc of this length does not reach the stop band, so this is the optimum: a linear program (Rabiner,
+//! "The Design of Finite Impulse Response Digital Filters Using Linear Programming Techniques", 1972), which
+//! `bench/resample_prototype.py` states and solves.
 
 /// Where the kernel ends on either side of its centre, in samples of the lower rate.
 pub(super) const HALF_LENGTH: usize = 16;
