@@ -5,7 +5,9 @@
 //! state machine without socket and clock in [`call`].
 
 pub mod call;
+pub mod control;
 pub mod device;
 pub mod fuzz;
 pub mod media;
+pub mod ops;
 pub mod room;

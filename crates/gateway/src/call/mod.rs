@@ -193,6 +193,22 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Goodbye,
+        Self::NewHello,
+        Self::UdpTimeout,
+        Self::RoomEnded,
+        Self::RoomGone,
+        Self::Idle,
+        Self::MqttGone,
+        Self::Draining,
+        Self::MediaFailed,
+        Self::KeyExhausted,
+        Self::PeerGone,
+        Self::Operator,
+    ];
+
     /// Its name in `goodbye`, metrics and traces.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -4,6 +4,9 @@
 //! control plane (a chat server over WebSocket) or within the call's lane (echo, a LiveKit participant), in which case
 //! the two `Audio` variants are not used.
 
+pub mod echo;
+pub mod websocket;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -101,4 +104,54 @@ pub enum TtsState {
     Sentence,
     /// `stop`.
     Stop,
+}
+
+/// Any of the rooms a call can be in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Room {
+    /// The parrot.
+    Echo(echo::EchoRoom),
+    /// A chat server.
+    WebSocket(Box<websocket::WebSocketRoom>),
+}
+
+impl Room {
+    /// Carries out a command of the call. Never waits.
+    pub fn command(&mut self, id: RoomId, command: RoomCommand) {
+        match self {
+            Self::Echo(room) => room.command(id, &command),
+            Self::WebSocket(room) => room.command(id, command),
+        }
+    }
+
+    /// What the room gives next. Cancel safe.
+    pub async fn next(&mut self) -> (RoomId, RoomEvent) {
+        match self {
+            Self::Echo(room) => match room.poll() {
+                Some(event) => event,
+                // The parrot speaks only when spoken to, and that is between two calls of this.
+                None => std::future::pending().await,
+            },
+            Self::WebSocket(room) => room.next().await,
+        }
+    }
+
+    /// Where the audio of its calls goes.
+    #[must_use]
+    pub const fn route(&self) -> crate::media::Route {
+        match self {
+            Self::Echo(_) => crate::media::Route::Echo,
+            Self::WebSocket(_) => crate::media::Route::Control,
+        }
+    }
+
+    /// Its name in metrics and on the dashboard.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Echo(_) => "echo",
+            Self::WebSocket(_) => "websocket",
+        }
+    }
 }

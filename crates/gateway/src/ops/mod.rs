@@ -1,0 +1,4 @@
+//! What operators see and do.
+
+pub mod counters;
+pub mod registry;
