@@ -1,0 +1,304 @@
+//! How a caller holds a stream: push frames in, take packets out, ask for a report, close.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use evenkeel_core::pcm::{Format, SampleFormat, Samples};
+use evenkeel_core::relay::MAX_OPUS_PACKET;
+use evenkeel_sys::clock;
+use thiserror::Error;
+
+use crate::conduit::Conduit;
+use crate::pool::Shared;
+use crate::stream::{Frame, Packet, StreamId};
+
+/// A push was refused. The stream is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The stream, or the engine, was closed.
+    #[error("the stream is closed")]
+    Closed,
+    /// Wrong number of samples.
+    #[error("a frame of this stream has {expected} samples (all channels together), not {actual}")]
+    FrameLength {
+        /// Samples a frame has, all channels together.
+        expected: usize,
+        /// Samples given.
+        actual: usize,
+    },
+    /// Samples of another kind than the stream was opened for.
+    #[error("this stream takes {expected:?} samples")]
+    Format {
+        /// The kind it takes.
+        expected: SampleFormat,
+    },
+    /// PCM for a relay, or Opus for a stream that codes.
+    #[error("this stream takes {expected}")]
+    Kind {
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// An Opus packet longer than a relay carries.
+    #[error("an Opus packet of {actual} bytes is too long; {limit} is the most")]
+    Oversized {
+        /// The most it may have, in bytes.
+        limit: usize,
+        /// What it has, in bytes.
+        actual: usize,
+    },
+}
+
+/// What a stream shares between its handle and the lane it is on.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    /// The lane it is on.
+    pub(crate) lane: AtomicUsize,
+    /// Whether that lane was told that there are frames.
+    pub(crate) told: AtomicBool,
+    /// Whether it was closed.
+    pub(crate) closed: AtomicBool,
+}
+
+impl Signal {
+    pub(crate) fn new(lane: usize) -> Arc<Self> {
+        Arc::new(Self {
+            lane: AtomicUsize::new(lane),
+            told: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        })
+    }
+}
+
+/// What may be pushed into a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accepts {
+    Pcm { format: Format, frame_len: usize },
+    Opus,
+}
+
+/// A stream that runs on an engine. Closed when dropped.
+///
+/// Pushing is cheap, never blocks and allocates nothing once the first frames went through; any thread may do it.
+pub struct StreamHandle {
+    pub(crate) id: StreamId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) input: Arc<Conduit<Frame>>,
+    pub(crate) accepts: Accepts,
+    pub(crate) tickets: AtomicU64,
+    pub(crate) phase: Duration,
+}
+
+impl std::fmt::Debug for StreamHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl StreamHandle {
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The moment within each frame period, on the monotonic clock, at which the engine would like frames to be
+    /// pushed, so that the streams of a lane do not all come at once. A source that can choose its moment should
+    /// take this one; others just push.
+    #[must_use]
+    pub const fn phase(&self) -> Duration {
+        self.phase
+    }
+
+    /// Pushes one frame of PCM, interleaved, exactly as long as the stream's frames. Returns its ticket, which its
+    /// packets carry. Where the queue is full, the oldest frame in it is dropped and counted.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing is queued then.
+    pub fn push(&self, samples: Samples<'_>) -> Result<u64, PushError> {
+        let Accepts::Pcm { format, frame_len } = self.accepts else {
+            return Err(PushError::Kind { expected: "Opus packets" });
+        };
+        if samples.format() != format.sample {
+            return Err(PushError::Format { expected: format.sample });
+        }
+        if samples.len() != frame_len {
+            return Err(PushError::FrameLength { expected: frame_len, actual: samples.len() });
+        }
+        self.queue(|frame| frame.data.fill(samples))
+    }
+
+    /// Pushes one Opus packet into a relay. Returns its ticket.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing is queued then. A packet that is not valid Opus is dropped later, and counted.
+    pub fn push_opus(&self, packet: &[u8]) -> Result<u64, PushError> {
+        let Accepts::Opus = self.accepts else { return Err(PushError::Kind { expected: "PCM" }) };
+        if packet.len() > MAX_OPUS_PACKET {
+            return Err(PushError::Oversized { limit: MAX_OPUS_PACKET, actual: packet.len() });
+        }
+        self.queue(|frame| frame.data.fill_opus(packet))
+    }
+
+    fn queue(&self, fill: impl FnOnce(&mut Frame)) -> Result<u64, PushError> {
+        if self.signal.closed.load(Ordering::Acquire) {
+            return Err(PushError::Closed);
+        }
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        self.input.push(|frame| {
+            fill(frame);
+            frame.ticket = ticket;
+            frame.pushed_at = clock::now();
+        });
+        // One note a stream is enough: the lane takes all frames that it finds.
+        if !self.signal.told.swap(true, Ordering::AcqRel) {
+            self.shared.tell(self.signal.lane.load(Ordering::Acquire), self.id);
+        }
+        Ok(ticket)
+    }
+
+    /// Closes the stream: what is queued in it is dropped. Returns whether it was still open.
+    pub fn close(&self) -> bool {
+        if self.signal.closed.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.shared.close(self.id, self.signal.lane.load(Ordering::Acquire));
+        true
+    }
+}
+
+impl Drop for StreamHandle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Where the packets of one or many streams come out, in the order they left.
+///
+/// A consumer that stalls loses the oldest packets, which is counted, and harms nobody else.
+#[derive(Clone)]
+pub struct Output {
+    pub(crate) queue: Arc<Conduit<Packet>>,
+}
+
+impl Output {
+    /// An output that holds at most `capacity` packets for its consumer.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { queue: Conduit::new(capacity) }
+    }
+
+    /// Takes the next packet, if there is one.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<Packet> {
+        self.queue.pop()
+    }
+
+    /// Takes the next packet, waiting for at most `timeout`; `None` if none came, or none ever will.
+    #[must_use]
+    pub fn recv_timeout(&self, timeout: Duration) -> Option<Packet> {
+        self.queue.pop_timeout(timeout)
+    }
+
+    /// Takes the next packet, or has the task woken when one comes; `None` if none ever will.
+    pub fn poll_recv(&self, context: &Context<'_>) -> Poll<Option<Packet>> {
+        self.queue.poll_pop(context)
+    }
+
+    /// Gives a packet back so that its buffer is reused.
+    pub fn recycle(&self, packet: Packet) {
+        self.queue.recycle(packet);
+    }
+
+    /// Packets dropped because the consumer did not take them in time.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.queue.displaced()
+    }
+
+    /// Ends the waiting of whoever waits; nothing will come.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// A frame was not answered with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The frame could not be pushed.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// No answer in time. The frame may still be coded; its packet is dropped then.
+    #[error("no packet within {limit:?}: the engine is overloaded")]
+    Timeout {
+        /// How long was waited.
+        limit: Duration,
+    },
+}
+
+/// A stream in request form: one frame in, its packet out.
+#[derive(Debug)]
+pub struct Requester {
+    pub(crate) handle: StreamHandle,
+    pub(crate) output: Output,
+    pub(crate) limit: Duration,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("waiting", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+impl Requester {
+    /// How long an answer may take, unless told otherwise.
+    pub const DEFAULT_LIMIT: Duration = Duration::from_millis(50);
+
+    /// Codes one frame. Blocks the calling thread until its packet is there, for the limit at most. Where there is
+    /// nothing to send (DTX), the packet has no datagram.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn request(&mut self, samples: Samples<'_>) -> Result<Packet, RequestError> {
+        let ticket = self.handle.push(samples)?;
+        self.answer(ticket)
+    }
+
+    /// As [`Requester::request`] for an Opus packet of a relay; while it gathers, the answer has no datagram.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn request_opus(&mut self, packet: &[u8]) -> Result<Packet, RequestError> {
+        let ticket = self.handle.push_opus(packet)?;
+        self.answer(ticket)
+    }
+
+    fn answer(&self, ticket: u64) -> Result<Packet, RequestError> {
+        let until = clock::now() + self.limit;
+        loop {
+            let left = until.since(clock::now());
+            match self.output.recv_timeout(left) {
+                Some(packet) if packet.ticket == ticket => return Ok(packet),
+                // The answer to a request that was given up.
+                Some(packet) => self.output.recycle(packet),
+                None if self.output.queue.is_closed() => return Err(PushError::Closed.into()),
+                None => return Err(RequestError::Timeout { limit: self.limit }),
+            }
+        }
+    }
+
+    /// The stream.
+    #[must_use]
+    pub const fn handle(&self) -> &StreamHandle {
+        &self.handle
+    }
+
+    /// Gives a packet back so that its buffer is reused.
+    pub fn recycle(&self, packet: Packet) {
+        self.output.recycle(packet);
+    }
+}

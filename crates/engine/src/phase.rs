@@ -1,0 +1,81 @@
+//! When within a frame period the streams of a lane come, so that they do not all come at once.
+
+use std::time::Duration;
+
+use evenkeel_core::units::FrameDuration;
+
+/// Slots of 1 ms; every frame duration of whole milliseconds divides them.
+const SLOTS: usize = 1_200;
+
+/// How much comes in each slot of a lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Phases {
+    weights: Vec<u32>,
+}
+
+/// A phase that was taken; to be given back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phase {
+    slot: usize,
+    period: usize,
+    weight: u32,
+}
+
+impl Phase {
+    pub(crate) const fn offset(self) -> Duration {
+        Duration::from_millis(self.slot as u64)
+    }
+}
+
+impl Phases {
+    pub(crate) fn new() -> Self {
+        Self { weights: vec![0; SLOTS] }
+    }
+
+    /// Takes the phase at which a stream of `frame`, whose jobs cost `cost`, meets the least.
+    pub(crate) fn take(&mut self, frame: FrameDuration, cost: Duration) -> Phase {
+        let period = (frame.as_micros() as usize / 1_000).max(1);
+        let weight = cost.as_micros().max(1) as u32;
+        let met = |slot: &usize| (*slot..SLOTS).step_by(period).map(|at| self.weights[at]).max().unwrap_or(0);
+        let slot = (0..period.min(SLOTS)).min_by_key(met).unwrap_or(0);
+        let phase = Phase { slot, period, weight };
+        self.each(phase, |at| *at += weight);
+        phase
+    }
+
+    pub(crate) fn release(&mut self, phase: Phase) {
+        self.each(phase, |at| *at = at.saturating_sub(phase.weight));
+    }
+
+    fn each(&mut self, phase: Phase, change: impl FnMut(&mut u32)) {
+        self.weights[phase.slot..].iter_mut().step_by(phase.period).for_each(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COST: Duration = Duration::from_micros(100);
+
+    #[test]
+    fn streams_spread_evenly_and_leave_no_trace() {
+        let mut phases = Phases::new();
+        let taken: Vec<_> = (0..40).map(|_| phases.take(FrameDuration::MS_20, COST)).collect();
+        let mut slots: Vec<_> = taken.iter().map(|phase| phase.slot).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, (0..20).flat_map(|slot| [slot, slot]).collect::<Vec<_>>());
+        taken.into_iter().for_each(|phase| phases.release(phase));
+        assert!(phases.weights.iter().all(|&weight| weight == 0));
+    }
+
+    #[test]
+    fn long_frames_go_where_short_ones_are_not() {
+        let mut phases = Phases::new();
+        (0..19).for_each(|_| {
+            phases.take(FrameDuration::MS_20, COST);
+        });
+        assert_eq!(phases.take(FrameDuration::MS_60, COST).slot % 20, 19);
+        assert_eq!(phases.take(FrameDuration::MS_2_5, COST).period, 2);
+    }
+}
