@@ -12,6 +12,7 @@ pub mod jitter;
 pub mod ladder;
 pub mod packet;
 pub mod pcm;
+pub mod receiver;
 pub mod relay;
 pub mod replay;
 pub mod resample;

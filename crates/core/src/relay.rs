@@ -293,7 +293,10 @@ mod tests {
     #[test]
     fn one_frame_of_60_ms_passes_untouched() {
         let silk60 = vec![0x58, 1, 2, 3];
-        assert_eq!(collect(&mut Repacker::new(FrameDuration::MS_20), &[silk60.clone()]), [(silk60, 60)]);
+        assert_eq!(
+            collect(&mut Repacker::new(FrameDuration::MS_20), core::slice::from_ref(&silk60)),
+            [(silk60, 60)]
+        );
     }
 
     #[test]

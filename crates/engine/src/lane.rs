@@ -227,11 +227,6 @@ impl Lane {
         self.loads()[0]
     }
 
-    /// How many streams it has.
-    pub(crate) fn len(&self) -> usize {
-        self.streams.len()
-    }
-
     /// Whether it should give a stream away, given the loads of all lanes: if it is over `limit` and another has
     /// room enough that the move makes the worse of both better. Returns the stream and the lane it should go to.
     pub(crate) fn poll_move(&self, this: usize, loads: &[f64], limit: f64) -> Option<(StreamId, usize)> {

@@ -44,7 +44,7 @@ pub(super) fn operate(bytes: &[u8]) {
             let _ = buffer.insert(sequence, timestamp, payload, now);
         } else {
             match buffer.next(now) {
-                Playout::Packet { sequence, payload, duration } => {
+                Playout::Packet { sequence, payload, duration, .. } => {
                     assert!(!payload.is_empty() && payload.len() <= config.max_payload);
                     assert!(!duration.is_zero() && duration <= Duration::from_millis(120));
                     let is_newer = |last: u32| sequence.wrapping_sub(last) as i32 > 0;

@@ -84,6 +84,7 @@ struct Traits {
     has_voice: bool,
     has_lbrr: bool,
     is_dtx: bool,
+    is_pcm: bool,
 }
 
 /// A [`Playout`] that borrows nothing yet.
@@ -135,6 +136,7 @@ impl JitterBuffer {
                     has_voice: frames.has_voice(),
                     has_lbrr: frames.has_lbrr(),
                     is_dtx: frames.is_dtx(),
+                    is_pcm: false,
                 };
                 self.insert_any(sequence, timestamp, traits, payload, arrival)
             }
@@ -152,7 +154,7 @@ impl JitterBuffer {
         arrival: Time,
     ) -> Inserted {
         let duration = duration.as_duration();
-        let traits = Traits { duration, has_voice: true, has_lbrr: false, is_dtx: false };
+        let traits = Traits { duration, has_voice: true, has_lbrr: false, is_dtx: false, is_pcm: true };
         self.insert_any(sequence, timestamp, traits, payload, arrival)
     }
 
@@ -426,6 +428,7 @@ impl JitterBuffer {
             sequence: packet.sequence,
             payload: &self.current,
             duration: packet.traits.duration,
+            is_pcm: packet.traits.is_pcm,
         }
     }
 

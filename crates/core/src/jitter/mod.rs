@@ -129,10 +129,12 @@ pub enum Playout<'a> {
     Packet {
         /// Its sequence; always newer than that of the packet before, unless the sender restarted.
         sequence: u32,
-        /// The Opus packet.
+        /// The Opus packet, or PCM.
         payload: &'a [u8],
         /// How long it lasts.
         duration: Duration,
+        /// Whether it is PCM ([`JitterBuffer::insert_pcm`]).
+        is_pcm: bool,
     },
     /// The packet whose turn it is was lost: a later one is there.
     Lost {

@@ -202,5 +202,5 @@ fn pcm_is_buffered_like_opus() {
         assert_eq!(inserted, Inserted::Stored);
     }
     let playout = buffer.next(Time::from_millis(60));
-    assert_eq!(playout, Playout::Packet { sequence: 1, payload: &[9; 960], duration: ms(60) });
+    assert_eq!(playout, Playout::Packet { sequence: 1, payload: &[9; 960], duration: ms(60), is_pcm: true });
 }

@@ -133,7 +133,7 @@ impl Stream {
     fn hear(&self, playout: Playout<'_>) -> Heard {
         let number = |sequence: u32| sequence.wrapping_sub(self.first_sequence);
         match playout {
-            Playout::Packet { sequence, payload, duration } => {
+            Playout::Packet { sequence, payload, duration, .. } => {
                 assert_eq!(payload, self.payload(number(sequence)));
                 assert_eq!(duration, self.duration.as_duration());
                 Heard::Packet { number: number(sequence) }
