@@ -135,6 +135,8 @@ pub enum Route {
     Control,
     /// Back to the device when the speaker pauses (the parrot), within the lane.
     Echo,
+    /// Back to the device at once, packet by packet, within the lane: for load tests.
+    Loopback,
     /// To and from another session, within the media plane.
     Peer(MediaId),
     /// To and from a LiveKit participant that lives in the lane.
@@ -145,7 +147,7 @@ impl Route {
     /// Whether the room's audio stays in the lane, so that the lane has to tell where a reply begins and ends.
     #[must_use]
     pub const fn is_in_lane(self) -> bool {
-        matches!(self, Self::Echo | Self::Participant)
+        matches!(self, Self::Echo | Self::Loopback | Self::Participant)
     }
 }
 
@@ -333,6 +335,34 @@ pub struct MediaStats {
     pub rung: u8,
 }
 
+/// Bounds of the ranges in which [`LaneReport::departures`] are counted, in µs.
+pub const DEPARTURE_BOUNDS_MICROS: [u32; 9] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000];
+
+/// Datagrams that were not let in, by what was wrong with them. They moved nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// The header is broken or does not fit the datagram, or the payload is no Opus packet.
+    pub malformed: u64,
+    /// The sequence was seen before.
+    pub replayed: u64,
+    /// The sequence is too old.
+    pub stale: u64,
+    /// The sequence is too far ahead.
+    pub far: u64,
+    /// The authentication tag does not match.
+    pub forged: u64,
+    /// From an address the session may not move to.
+    pub source: u64,
+}
+
+impl Refused {
+    /// All together.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.malformed + self.replayed + self.stale + self.far + self.forged + self.source
+    }
+}
+
 /// What one lane is doing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LaneReport {
@@ -342,10 +372,15 @@ pub struct LaneReport {
     pub load: f32,
     /// The 99th percentile departure error over all sessions, in µs.
     pub departure_p99_micros: u32,
+    /// Packets sent by how far from their deadline they left, since start: at most [`DEPARTURE_BOUNDS_MICROS`], and
+    /// beyond the last. Counts of each range, not running totals.
+    pub departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
     /// Packets that left over 50 ms late and were dropped instead, since start.
     pub missed: u64,
     /// Datagrams that belonged to no session, since start.
     pub unknown: u64,
+    /// Datagrams of sessions that were not let in, since start.
+    pub refused: Refused,
     /// Packets received, since start.
     pub received: u64,
     /// Packets sent, since start.
@@ -434,12 +469,17 @@ impl EventSender {
     /// A lane that has something to say that may not be lost ([`MediaEvent::PlayedOut`], [`MediaEvent::Closed`],
     /// [`MediaEvent::Failed`]) keeps it and tries again at its next turn.
     pub fn push(&mut self, media: MediaId, event: MediaEvent) -> bool {
-        self.pending = true;
-        let fits = self.shared.queue.push((media, event)).is_ok();
+        let fits = self.offer(media, event);
         if !fits {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
         fits
+    }
+
+    /// The same without counting: for an event that is kept and offered again.
+    pub fn offer(&mut self, media: MediaId, event: MediaEvent) -> bool {
+        self.pending = true;
+        self.shared.queue.push((media, event)).is_ok()
     }
 
     /// Wakes the control plane if anything was pushed since the last wake.
