@@ -20,9 +20,7 @@ impl Call {
             }
             MediaEvent::NeverSeen => self.note(Note::UdpNeverSeen),
             MediaEvent::Uplink { packet, timestamp } => {
-                session.active = now;
-                let opus = Bytes::copy_from_slice(packet.opus());
-                self.uplink(Packet { opus, timestamp });
+                self.handle_uplink(media, Bytes::copy_from_slice(packet.opus()), timestamp, now);
             }
             MediaEvent::AudioActive => session.active = now,
             MediaEvent::DownlinkWaiting => {
@@ -46,6 +44,14 @@ impl Call {
             MediaEvent::Failed(_) | MediaEvent::Closed(_) => self.end(EndReason::MediaFailed, true, now),
         }
         self.settle();
+    }
+
+    /// A packet of the uplink, as [`MediaEvent::Uplink`], that was taken out of its queue already.
+    pub fn handle_uplink(&mut self, media: MediaId, opus: Bytes, timestamp: u32, now: Time) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.media == media) {
+            session.active = now;
+            self.uplink(Packet { opus, timestamp });
+        }
     }
 
     fn uplink(&mut self, packet: Packet) {

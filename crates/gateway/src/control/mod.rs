@@ -1,5 +1,13 @@
 //! The shell around calls: a task each, and what ties devices, rooms, lanes and operators together.
 
+mod actor;
 mod clock;
+mod hub;
+mod pairing;
 
+pub use actor::{INBOX_CAPACITY, Inbox};
 pub use clock::Clock;
+pub use hub::{
+    Attachment, Hub, HubConfig, OUTLET_CAPACITY, Outgoing, Outlet, Profile, RoomMaker, SourceRule,
+};
+pub use pairing::{Accepted, Pairing, RINGING, Requested};
