@@ -1,3 +1,4 @@
 //! Measurements.
 
+pub mod load;
 pub mod resample;

@@ -79,10 +79,36 @@ impl Histogram {
         self.last = other.last;
     }
 
+    /// What was recorded after `earlier`, a former state of this histogram. Its minimum and maximum are rounded to
+    /// the ends of their buckets, and its jitter is that of the whole.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut later = self.clone();
+        later.count -= earlier.count;
+        later.sum -= earlier.sum;
+        later.sum_of_squares -= earlier.sum_of_squares;
+        later.sum_of_steps = self.sum_of_steps * later.count as f64 / self.count.max(1) as f64;
+        (later.min, later.max) = (u64::MAX, 0);
+        for (index, (mine, before)) in later.buckets.iter_mut().zip(&earlier.buckets).enumerate() {
+            *mine -= before;
+            if *mine > 0 {
+                later.min = later.min.min(end_of(index));
+                later.max = self.max.min(end_of(index));
+            }
+        }
+        later
+    }
+
     /// How many values were recorded.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
+    }
+
+    /// The mean, 0 if there are none.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
     }
 
     /// The sum of all values.
@@ -294,6 +320,20 @@ mod tests {
             left.merge(&right);
             prop_assert_eq!(left.buckets, both.buckets);
             prop_assert_eq!((left.count, left.min, left.max), (both.count, both.min, both.max));
+        }
+
+        #[test]
+        fn what_came_since_is_the_difference(
+            a in proptest::collection::vec(0u64..1_000_000, 0..50),
+            b in proptest::collection::vec(0u64..1_000_000, 1..50),
+        ) {
+            let (mut whole, mut second) = (Histogram::new(), Histogram::new());
+            a.iter().for_each(|&v| whole.record(v));
+            let first = whole.clone();
+            b.iter().for_each(|&v| { whole.record(v); second.record(v); });
+            let since = whole.since(&first);
+            prop_assert_eq!((since.count, since.buckets), (second.count, second.buckets));
+            prop_assert!(since.max >= second.max && (since.mean() - second.mean()).abs() < 1e-3);
         }
 
         #[test]

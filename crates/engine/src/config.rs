@@ -27,6 +27,8 @@ pub struct EngineConfig {
     /// The share of a lane that streams may fill when they step up again. Default 0.80. The gap to `step_down_load`
     /// is what keeps them from oscillating.
     pub step_up_load: f64,
+    /// Whether streams change rungs at all. Default on. Off, a lane with too much to do drops frames.
+    pub adapt: bool,
     /// When streams change rungs for reasons of their own.
     pub controller: ControllerConfig,
     /// Whether the rung `emergency` (PCM in clear) may ever be used. Default off. Each time it is entered a warning
@@ -47,6 +49,7 @@ impl Default for EngineConfig {
             budget: 0.92,
             step_down_load: 0.95,
             step_up_load: 0.80,
+            adapt: true,
             controller: ControllerConfig::default(),
             allow_emergency: false,
             admission: true,

@@ -107,7 +107,7 @@ struct Desk {
 enum Command {
     Open(Box<Stream>),
     Close(StreamId),
-    Report(SyncSender<LaneAnswer>),
+    Report { with_streams: bool, tell: SyncSender<LaneAnswer> },
     Stop,
 }
 
@@ -306,9 +306,9 @@ impl Engine {
                 }
                 let ladder = Ladder::new(asked.complexity, *sink, self.config.allow_emergency);
                 let sender = Sender::new(*input, config.frame, ladder, encoder, sealer)?;
-                let controller = Controller::new(self.config.controller, ladder);
+                let controller = self.config.adapt.then(|| Controller::new(self.config.controller, ladder));
                 let accepts = Accepts::Pcm { format: *input, frame_len };
-                Ok((Chain::Transcode(Box::new(sender)), Some(controller), accepts))
+                Ok((Chain::Transcode(Box::new(sender)), controller, accepts))
             }
             _ => Ok((Chain::Relay(Box::new(DownRelay::new(config.frame, sealer))), None, Accepts::Opus)),
         }
@@ -316,7 +316,7 @@ impl Engine {
 
     /// Brings what admission believes up to what the lanes measured.
     fn refresh(&self, desk: &mut Desk) {
-        for answer in self.shared.ask_lanes() {
+        for answer in self.shared.ask_lanes(true) {
             let LaneAnswer { lane, wanted_load, streams, .. } = answer;
             for stream in streams {
                 if let Some((place, phase)) = desk.places.get(&stream.id).copied()
@@ -334,7 +334,7 @@ impl Engine {
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = Report { refused: self.shared.refused.load(Ordering::Relaxed), ..Report::default() };
-        for answer in self.shared.ask_lanes() {
+        for answer in self.shared.ask_lanes(true) {
             report.totals.merge(&answer.closed);
             answer.streams.iter().for_each(|stream| report.totals.add(stream));
             report.streams.extend(answer.streams);
@@ -342,6 +342,12 @@ impl Engine {
         }
         report.streams.sort_by_key(|stream| stream.id);
         report
+    }
+
+    /// What all lanes tell of themselves; cheaper than [`Engine::report`].
+    #[must_use]
+    pub fn lane_reports(&self) -> Vec<LaneReport> {
+        self.shared.ask_lanes(false).into_iter().map(|answer| answer.lane).collect()
     }
 
     /// Closes every stream and ends the lanes.
@@ -415,10 +421,10 @@ impl Shared {
         port.waker.wake();
     }
 
-    fn ask_lanes(&self) -> Vec<LaneAnswer> {
+    fn ask_lanes(&self, with_streams: bool) -> Vec<LaneAnswer> {
         let ask = |lane| {
             let (tell, told) = sync_channel(1);
-            self.command(lane, Command::Report(tell));
+            self.command(lane, Command::Report { with_streams, tell });
             told
         };
         let asked: Vec<_> = (0..self.lanes.len()).map(ask).collect();
@@ -501,8 +507,9 @@ impl Driver {
                     }
                 }
                 Some(Command::Close(id)) => self.close(id),
-                Some(Command::Report(tell)) => {
-                    let (streams, closed) = self.lane.stream_reports(self.index);
+                Some(Command::Report { with_streams, tell }) => {
+                    let (streams, closed) =
+                        if with_streams { self.lane.stream_reports(self.index) } else { Default::default() };
                     let lane = self.lane.report(self.index, clock::thread_cpu());
                     let wanted_load = self.lane.wanted_load();
                     let _ = tell.try_send(LaneAnswer { lane, wanted_load, streams, closed });

@@ -315,7 +315,10 @@ impl Stream {
 
     /// The rung it is on; a relay has none.
     pub(crate) fn rung(&self) -> Option<Rung> {
-        self.parts.controller.as_ref().map(Controller::rung)
+        match &self.parts.chain {
+            Chain::Transcode(sender) => Some(sender.ladder().get(sender.position())),
+            Chain::Relay(_) => None,
+        }
     }
 
     /// The position in its ladder.
