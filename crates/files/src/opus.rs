@@ -326,6 +326,11 @@ impl<W: Write> OpusWriter<W> {
         Ok(())
     }
 
+    /// What the file says about itself.
+    pub fn head(&self) -> OpusHead {
+        self.head
+    }
+
     /// Samples per channel at 48 kHz that the packets so far decode to, pre-skip included.
     pub fn samples(&self) -> u64 {
         self.written + self.pending

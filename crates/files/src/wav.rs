@@ -161,8 +161,7 @@ pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<WavHead, FileEr
         let got = read_up_to(source, &mut chunk)?;
         let here = source.stream_position()?;
         if got < chunk.len() {
-            let part = if format.is_some() { "header, before the samples" } else { "header" };
-            return Err(FileError::EndsInside { format: "WAV", part });
+            return Err(FileError::EndsInside { format: "WAV", part: "header" });
         }
         let [t0, t1, t2, t3, l0, l1, l2, l3] = chunk;
         let len = u32::from_le_bytes([l0, l1, l2, l3]);
@@ -179,7 +178,7 @@ pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<WavHead, FileEr
         }
         let next = here + u64::from(len) + u64::from(len % 2);
         if next > end {
-            return Err(FileError::EndsInside { format: "WAV", part: "header, before the samples" });
+            return Err(FileError::EndsInside { format: "WAV", part: "header" });
         }
         source.seek(SeekFrom::Start(next))?;
     }
@@ -188,7 +187,7 @@ pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<WavHead, FileEr
 fn read_format(source: &mut impl Read, len: u32) -> Result<(SampleRate, Channels, u64), FileError> {
     let mut fields = [0; 16];
     if read_up_to(source, &mut fields)? < fields.len() {
-        return Err(FileError::EndsInside { format: "WAV", part: "format chunk" });
+        return Err(FileError::EndsInside { format: "WAV", part: "header" });
     }
     if len < 16 {
         return Err(malformed("the format chunk has fewer than 16 bytes"));
