@@ -145,6 +145,12 @@ impl<D: Decoder> Receiver<D> {
         Ok(Pulled { samples, duration, content })
     }
 
+    /// Whether no packet waits for its turn: at the end of a recording, whether all was played.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jitter.is_empty()
+    }
+
     /// The rate of the samples it gives.
     #[must_use]
     pub const fn output_rate(&self) -> SampleRate {
