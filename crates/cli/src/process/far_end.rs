@@ -1,0 +1,283 @@
+//! The far end: what arrives becomes a file.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use evenkeel_core::error::OpenError;
+use evenkeel_core::jitter::{JitterConfig, JitterStats};
+use evenkeel_core::seal::{Direction, Opener, PayloadKind, SessionKeys};
+use evenkeel_core::units::{Channels, FrameDuration, SampleRate, Time};
+use evenkeel_files::pcap::{Datagram, PcapWriter};
+use evenkeel_files::{OpusHead, OpusWriter, WavFormat, WavWriter};
+use evenkeel_opus::OpusDecoder;
+use evenkeel_testkit::network::{Network, NetworkStats};
+
+use super::opus_out::OpusOut;
+use super::wav_out::WavOut;
+use crate::failure::Failure;
+use crate::new_file::NewFile;
+
+/// How late a packet may be where nobody is waiting.
+const LONG: Duration = Duration::from_millis(500);
+
+/// A pause longer than this is cut to it: what a capture says of time may be anything.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Who sends to whom in captures that we write: addresses for documentation (RFC 5737), and the ports of the protocol.
+pub(super) const DOCUMENTATION: (SocketAddr, SocketAddr) = (
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 8884),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 5004),
+);
+
+/// What is written, as the ending of a file name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Opus,
+    Wav,
+    Pcap,
+}
+
+impl Kind {
+    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        match ending.to_ascii_lowercase().as_str() {
+            "opus" => Ok(Self::Opus),
+            "wav" => Ok(Self::Wav),
+            "pcap" => Ok(Self::Pcap),
+            _ => Err(Failure::wrong_file(path, "the ending tells what to write: .opus, .wav or .pcap")),
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Opus => "Ogg Opus",
+            Self::Wav => "WAV",
+            Self::Pcap => "pcap",
+        }
+    }
+}
+
+/// How long a listener waits for packets that are late.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// As long as it seems worth it, which changes with the network, as in a call.
+    Adaptive,
+    /// Always longer than that: nobody is waiting.
+    Long,
+}
+
+/// How the far end is to be set up.
+pub(super) struct FarEnd<'a> {
+    pub(super) keys: &'a SessionKeys,
+    pub(super) direction: Direction,
+    /// Rate and channels to write.
+    pub(super) rate: SampleRate,
+    pub(super) channels: Channels,
+    /// By how much coding delays the sound: left out at the start.
+    pub(super) delay: Duration,
+    pub(super) packet_duration: FrameDuration,
+    pub(super) patience: Patience,
+    /// Sender and receiver in a capture.
+    pub(super) ends: (SocketAddr, SocketAddr),
+}
+
+impl FarEnd<'_> {
+    /// Sets it up, with the file that it writes.
+    pub(super) fn open(&self, kind: Kind, path: &Path) -> Result<Output, Failure> {
+        let failed = |e: &dyn Display| Failure::in_output(path, e);
+        let file = NewFile::create(path).map_err(|e| failed(&e))?;
+        if kind == Kind::Pcap {
+            let (from, to) = self.ends;
+            let writer = PcapWriter::new(file).map_err(|e| failed(&e))?;
+            return Ok(Output::Pcap(PcapOut { writer, from, to }));
+        }
+        let opener = Opener::new(self.keys, self.direction, PayloadKind::Opus);
+        if kind == Kind::Wav {
+            let decoder = OpusDecoder::new(self.rate, self.channels).map_err(Failure::input)?;
+            let writer = WavWriter::new(file, self.rate, self.channels, WavFormat::Int16);
+            let writer = writer.map_err(|e| failed(&e))?;
+            let out = WavOut::new(opener, self.jitter(), decoder, writer, self.delay);
+            return Ok(Output::Wav(Box::new(out.map_err(Failure::input)?)));
+        }
+        let pre_skip = (self.delay.as_nanos() * 48_000).div_ceil(1_000_000_000);
+        let head = OpusHead {
+            channels: self.channels,
+            pre_skip: u16::try_from(pre_skip).unwrap_or(u16::MAX),
+            input_rate: self.rate.hz(),
+            gain: 0,
+        };
+        let writer = OpusWriter::new(file, head, self.keys.connection_id()).map_err(|e| failed(&e))?;
+        let out = OpusOut::new(opener, self.jitter(), writer);
+        Ok(Output::Opus(Box::new(out.map_err(Failure::input)?)))
+    }
+
+    fn jitter(&self) -> JitterConfig {
+        let defaults = JitterConfig {
+            packet_duration: self.packet_duration,
+            timestamp_hz: (self.direction == Direction::Downlink).then_some(1_000),
+            // Enough for the shortest packets and the longest wait.
+            capacity: 1_024,
+            ..JitterConfig::default()
+        };
+        match self.patience {
+            Patience::Adaptive => defaults,
+            Patience::Long => {
+                JitterConfig { min_depth: LONG, initial_depth: LONG, max_depth: LONG, ..defaults }
+            }
+        }
+    }
+}
+
+/// What was heard at the far end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Far {
+    /// What is in the file, in samples per channel at 48 kHz.
+    pub(super) played_samples: u64,
+    pub(super) jitter: JitterStats,
+    pub(super) refused: Refused,
+}
+
+/// Datagrams that could not be opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused {
+    pub(super) count: u64,
+    pub(super) first: Option<OpenError>,
+}
+
+impl Refused {
+    pub(super) fn add(&mut self, error: OpenError) {
+        self.count += 1;
+        self.first.get_or_insert(error);
+    }
+}
+
+/// The clock of a listener: starts when the first packet arrives, and goes on by what is played.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace(Option<Time>);
+
+impl Pace {
+    pub(super) fn begin(&mut self, at: Time) {
+        self.0.get_or_insert(at);
+    }
+
+    /// When a listener hangs up who hears nothing more.
+    pub(super) fn hang_up(&self) -> Time {
+        self.0.unwrap_or_default() + LONGEST_PAUSE
+    }
+
+    /// The time now if it is before `end`; skips what a listener would not wait for.
+    pub(super) fn before(&mut self, end: Time) -> Option<Time> {
+        let now = self.0?;
+        if end.since(now) > LONGEST_PAUSE {
+            self.0 = Some(end - LONGEST_PAUSE);
+        }
+        self.0.filter(|now| *now < end)
+    }
+
+    pub(super) fn pass(&mut self, lasted: Duration) {
+        self.0 = self.0.map(|now| now + lasted);
+    }
+}
+
+/// Writes datagrams as they arrive, still sealed.
+pub(super) struct PcapOut {
+    pub(super) writer: PcapWriter<NewFile>,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+}
+
+/// Where datagrams end.
+pub(super) enum Output {
+    Opus(Box<OpusOut>),
+    Wav(Box<WavOut>),
+    Pcap(PcapOut),
+}
+
+/// A link at its end.
+pub(super) struct Closed {
+    /// Length of the file, in bytes.
+    pub(super) bytes: u64,
+    /// What was heard, if anybody listened.
+    pub(super) far: Option<Far>,
+    pub(super) network: Option<NetworkStats>,
+}
+
+/// The network, if there is one, and the file behind it.
+pub(super) struct Link {
+    network: Option<Network>,
+    output: Output,
+    path: PathBuf,
+}
+
+impl Link {
+    pub(super) fn new(network: Option<Network>, output: Output, path: &Path) -> Self {
+        Self { network, output, path: path.to_owned() }
+    }
+
+    /// Sends a datagram. To be called in the order of time.
+    pub(super) fn send(&mut self, now: Time, datagram: &[u8]) -> Result<(), Failure> {
+        let Some(mut network) = self.network.take() else {
+            return self.arrive(now, &mut datagram.to_vec());
+        };
+        network.send(now, datagram);
+        let arrived = self.deliver(&mut network, now);
+        self.network = Some(network);
+        arrived
+    }
+
+    /// Lets all arrive that is under way, and completes the file. `length`, in samples per channel at 48 kHz, is how long
+    /// the sound should be; what came over a network is as long as it is.
+    ///
+    /// Where a third of the datagrams was refused, key or profile must be wrong: an error, and no file.
+    pub(super) fn close(mut self, length: Option<u64>) -> Result<Closed, Failure> {
+        let mut network = self.network.take();
+        if let Some(network) = &mut network {
+            while let Some(next) = network.next_time() {
+                self.deliver(network, next)?;
+            }
+        }
+        let length = length.filter(|_| network.is_none());
+        let failed = |e: &dyn Display| Failure::in_output(&self.path, e);
+        let (file, far) = match self.output {
+            Output::Opus(out) => {
+                out.finish(length).map(|(file, far)| (file, Some(far))).map_err(|e| failed(&e))?
+            }
+            Output::Wav(out) => {
+                out.finish(length).map(|(file, far)| (file, Some(far))).map_err(|e| failed(&e))?
+            }
+            Output::Pcap(out) => (out.writer.finish().map_err(|e| failed(&e))?, None),
+        };
+        if let Some(Far { jitter, refused: Refused { count, first: Some(why) }, .. }) = far
+            && count * 2 > jitter.received
+        {
+            let all = count + jitter.received;
+            let advice = "is it the right --key and --profile?";
+            return Err(Failure::input(format!(
+                "{count} of {all} datagrams could not be opened ({why}): {advice}"
+            )));
+        }
+        let bytes = file.commit().map_err(|e| failed(&e))?;
+        Ok(Closed { bytes, far, network: network.map(|network| network.stats()) })
+    }
+
+    fn deliver(&mut self, network: &mut Network, now: Time) -> Result<(), Failure> {
+        while let Some((at, mut datagram)) = network.poll(now) {
+            self.arrive(at, &mut datagram)?;
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, time: Time, datagram: &mut [u8]) -> Result<(), Failure> {
+        let failed = |e: &dyn Display| Failure::in_output(&self.path, e);
+        match &mut self.output {
+            Output::Opus(out) => out.arrive(time, datagram).map_err(|e| failed(&e)),
+            Output::Wav(out) => out.arrive(time, datagram).map_err(|e| failed(&e)),
+            Output::Pcap(out) => {
+                let (from, to) = (out.from, out.to);
+                out.writer.write(&Datagram { time, from, to, payload: datagram }).map_err(|e| failed(&e))
+            }
+        }
+    }
+}
