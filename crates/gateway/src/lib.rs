@@ -5,6 +5,7 @@
 //! state machine without socket and clock in [`call`].
 
 pub mod call;
+pub mod config;
 pub mod control;
 pub mod device;
 pub mod fuzz;

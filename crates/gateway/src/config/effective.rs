@@ -1,0 +1,297 @@
+//! Settings as the parts of the gateway take them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_core::units::{FrameDuration, SampleRate};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde_json::json;
+
+use super::fields::{Config, RoomKind, SourceKind};
+use super::load::ConfigError;
+use crate::call::CallConfig;
+use crate::control::{Clock, HubConfig, RoomMaker, SourceRule};
+use crate::device::credentials::{Gatekeeper, Mac};
+use crate::device::envelope::Limits;
+use crate::device::limits::Rate;
+use crate::device::mcp::McpConfig;
+use crate::device::message::AudioParams;
+use crate::device::mqtt::EndpointConfig;
+use crate::media::Encryption;
+use crate::room::websocket::servers::Servers;
+use crate::room::websocket::{Bearer, WebSocketRooms};
+
+/// Settings that were checked against each other, as the parts take them.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// For the hub.
+    pub hub: HubConfig,
+    /// For MQTT endpoints.
+    pub endpoint: EndpointConfig,
+    /// Who is let in.
+    pub gatekeeper: Gatekeeper,
+    /// Where to listen without TLS.
+    pub mqtt_listen: Vec<SocketAddr>,
+    /// What was decided about devices without credentials, for the log.
+    pub anonymous: Anonymous,
+}
+
+/// What becomes of devices that cannot prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// They are refused: a signature key is set.
+    Refused,
+    /// They are let in from this machine only: no key is set.
+    Loopback,
+    /// They are let in from anywhere: no key is set, and the operator said so.
+    Everywhere,
+}
+
+impl Anonymous {
+    /// What start-up says.
+    #[must_use]
+    pub const fn notice(self) -> &'static str {
+        match self {
+            Self::Refused => "devices need a password signed with the signature key",
+            Self::Loopback => {
+                "no signature key is set: MQTT listens on loopback only, and everyone there is let in; \
+                 set devices.signature_key (MQTT_SIGNATURE_KEY) to serve other machines"
+            }
+            Self::Everywhere => {
+                "no signature key is set and devices.allow_anonymous is on: EVERYONE is let in"
+            }
+        }
+    }
+}
+
+fn wrong(name: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { origin: "settings".to_owned(), name: name.to_owned(), reason: reason.into() }
+}
+
+impl Config {
+    /// Checks settings against each other.
+    ///
+    /// # Errors
+    /// The first that cannot be.
+    pub fn effective(&self) -> Result<Effective, ConfigError> {
+        let d = &self.devices;
+        let signed = d.signature_key.expose().is_some();
+        let anonymous = match (signed, d.allow_anonymous) {
+            (true, _) => Anonymous::Refused,
+            (false, false) => Anonymous::Loopback,
+            (false, true) => Anonymous::Everywhere,
+        };
+        let rate = |burst, per_second| Rate { burst, per_second };
+        let hub = HubConfig {
+            call: Arc::new(self.call_config()?),
+            limits: Limits { bytes: self.mqtt.max_payload, depth: d.max_depth },
+            hellos_per_device: rate(d.hello_burst, d.hello_rate),
+            hellos_per_network: rate(d.network_hello_burst, d.network_hello_rate),
+            messages_per_device: rate(d.message_burst, d.message_rate),
+            source: match self.media.source {
+                SourceKind::MqttIp => SourceRule::MqttIp,
+                SourceKind::Any => SourceRule::Any,
+                SourceKind::First => SourceRule::First,
+            },
+        };
+        let m = &self.mqtt;
+        if !m.tls_listen.is_empty() && (m.tls_certificate.is_empty() || m.tls_key.is_empty()) {
+            return Err(wrong("mqtt.tls_listen", "needs mqtt.tls_certificate and mqtt.tls_key"));
+        }
+        Ok(Effective {
+            hub,
+            endpoint: EndpointConfig {
+                max_packet: m.max_payload,
+                connect_limit: m.connect_limit,
+                max_half_open: m.max_half_open,
+                max_connections: m.max_connections,
+                write_limit: m.write_limit,
+            },
+            gatekeeper: Gatekeeper::new(d.signature_key.expose()),
+            mqtt_listen: m.listen.iter().map(|address| anonymous.confine(*address)).collect(),
+            anonymous,
+        })
+    }
+
+    fn call_config(&self) -> Result<CallConfig, ConfigError> {
+        let (c, m) = (&self.call, &self.media);
+        let sample_rate = SampleRate::from_hz(m.sample_rate)
+            .ok()
+            .filter(|rate| rate.is_opus())
+            .ok_or_else(|| wrong("media.sample_rate", "must be 8000, 12000, 16000, 24000 or 48000"))?;
+        let frame_duration = FrameDuration::from_millis(m.frame_duration)
+            .map_err(|error| wrong("media.frame_duration", format!("cannot be: {error}")))?;
+        let sealed = m.sealed.iter().map(|name| {
+            Encryption::sealed_from_name(name).ok_or_else(|| {
+                wrong(
+                    "media.sealed",
+                    format!("knows no {name:?}; use aes-128-gcm, aes-256-gcm or chacha20-poly1305"),
+                )
+            })
+        });
+        Ok(CallConfig {
+            downlink: AudioParams { sample_rate, frame_duration },
+            sealed: sealed.collect::<Result<_, _>>()?,
+            lead: m.lead,
+            first_datagram_limit: c.first_datagram_limit,
+            join_limit: c.join_limit,
+            leave_limit: c.leave_limit,
+            room_return_limit: c.room_return_limit,
+            room_retry: c.room_retry,
+            mqtt_return_limit: c.mqtt_return_limit,
+            idle_limit: c.idle_limit,
+            playout_limit: c.playout_limit,
+            mcp: self.mcp.enabled.then(|| McpConfig {
+                client_info: json!({"name": self.mcp.client_name, "version": self.mcp.client_version}),
+                max_tools: self.mcp.max_tools,
+                answer_limit: self.mcp.answer_limit,
+                ..McpConfig::default()
+            }),
+            ..CallConfig::default()
+        })
+    }
+
+    /// What makes the rooms of devices. LiveKit rooms are made elsewhere: `None`.
+    ///
+    /// # Errors
+    /// Settings or files that cannot be.
+    pub fn rooms(&self, clock: Clock) -> Result<Option<RoomMaker>, ConfigError> {
+        match self.room.kind {
+            RoomKind::Livekit => Ok(None),
+            RoomKind::Echo => Ok(Some(RoomMaker::Echo)),
+            RoomKind::Websocket => {
+                let w = &self.websocket;
+                if w.servers.is_empty() {
+                    return Err(wrong("websocket.servers", "needs at least one address"));
+                }
+                let tls = self.client_tls()?;
+                let rooms = |urls: &[String]| {
+                    Arc::new(WebSocketRooms {
+                        servers: Servers::new(urls.iter().cloned()),
+                        bearer: Bearer::new(w.secret.expose()),
+                        tls: Arc::clone(&tls),
+                        clock,
+                    })
+                };
+                for (name, urls) in [
+                    ("websocket.servers", &w.servers),
+                    ("websocket.development_servers", &w.development_servers),
+                ] {
+                    if let Some(url) =
+                        urls.iter().find(|u| !u.starts_with("ws://") && !u.starts_with("wss://"))
+                    {
+                        return Err(wrong(name, format!("must be ws:// or wss:// addresses, not {url:?}")));
+                    }
+                }
+                let shared = rooms(&w.development_servers);
+                let mut development = HashMap::new();
+                for device in &w.development_devices {
+                    let mac: Mac = device
+                        .parse()
+                        .map_err(|e| wrong("websocket.development_devices", format!("{device:?}: {e}")))?;
+                    development.insert(mac, Arc::clone(&shared));
+                }
+                Ok(Some(RoomMaker::WebSocket { rooms: rooms(&w.servers), development }))
+            }
+        }
+    }
+
+    /// TLS towards chat servers and brokers: the system's authorities and those of `websocket.ca_file`.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn client_tls(&self) -> Result<Arc<rustls::ClientConfig>, ConfigError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let path = &self.websocket.ca_file;
+        if !path.is_empty() {
+            let unreadable = |e: String| wrong("websocket.ca_file", format!("cannot be read: {e}"));
+            let file = File::open(path).map_err(|e| unreadable(e.to_string()))?;
+            for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
+                let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
+                roots.add(certificate).map_err(|e| unreadable(e.to_string()))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| wrong("websocket.ca_file", e.to_string()))?;
+        Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    }
+}
+
+impl Anonymous {
+    /// The address to listen on instead of `address`.
+    fn confine(self, mut address: SocketAddr) -> SocketAddr {
+        if self == Self::Loopback && !address.ip().is_loopback() {
+            address.set_ip(if address.is_ipv4() {
+                std::net::Ipv4Addr::LOCALHOST.into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
+        }
+        address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_agree_with_those_of_the_parts() {
+        let effective = Config::default().effective().unwrap();
+        assert_eq!(*effective.hub.call, CallConfig::default());
+        assert_eq!(effective.endpoint, EndpointConfig::default());
+        let (hub, default) = (effective.hub, HubConfig::default());
+        assert_eq!((hub.limits, hub.source), (default.limits, default.source));
+        assert_eq!(hub.hellos_per_device, default.hellos_per_device);
+        assert_eq!(hub.hellos_per_network, default.hellos_per_network);
+        assert_eq!(hub.messages_per_device, default.messages_per_device);
+    }
+
+    #[test]
+    fn without_a_key_only_loopback_is_served_unless_asked_for() {
+        let mut config = Config::default();
+        config.mqtt.listen = ["0.0.0.0:1883", "[::]:1883"].map(|a| a.parse().unwrap()).to_vec();
+        let listens = |config: &Config| {
+            let effective = config.effective().unwrap();
+            (effective.anonymous, effective.mqtt_listen.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let local = vec!["127.0.0.1:1883".to_owned(), "[::1]:1883".to_owned()];
+        let all = vec!["0.0.0.0:1883".to_owned(), "[::]:1883".to_owned()];
+        assert_eq!(listens(&config), (Anonymous::Loopback, local));
+        config.devices.allow_anonymous = true;
+        assert_eq!(listens(&config), (Anonymous::Everywhere, all.clone()));
+        config.devices.signature_key = "key".into();
+        assert_eq!(listens(&config), (Anonymous::Refused, all));
+    }
+
+    #[test]
+    fn settings_that_cannot_be_together_are_refused() {
+        type Change = fn(&mut Config);
+        let cases: [(Change, &str); 4] = [
+            (|c| c.media.sample_rate = 44_100, "media.sample_rate"),
+            (|c| c.media.frame_duration = 30.0, "media.frame_duration"),
+            (|c| c.media.sealed = vec!["rot13".into()], "media.sealed"),
+            (|c| c.mqtt.tls_listen = c.mqtt.listen.clone(), "mqtt.tls_listen"),
+        ];
+        for (change, field) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.effective().unwrap_err();
+            assert!(matches!(&error, ConfigError::Value { name, .. } if name == field), "{error}");
+        }
+        let mut config = Config::default();
+        config.room.kind = RoomKind::Websocket;
+        assert!(config.rooms(Clock::start()).is_err());
+        config.websocket.servers = vec!["http://x".into()];
+        assert!(config.rooms(Clock::start()).is_err());
+        config.websocket.servers = vec!["ws://x".into()];
+        assert!(config.rooms(Clock::start()).is_ok());
+    }
+}

@@ -1,0 +1,144 @@
+//! The old gateway's `mqtt.json` as settings.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::value::Setting as _;
+
+/// The old file cannot be translated.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// Not JSON.
+    #[error("the file is not a JSON object (line {line}, column {column})")]
+    Json {
+        /// Where, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
+    },
+    /// A field of the wrong type.
+    #[error("`{field}` must be {expected}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
+
+/// Translates the text of `mqtt.json` to the text of `evenkeel.toml`. What has no counterpart becomes a comment, never
+/// silence.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn import(json: &str) -> Result<String, ImportError> {
+    let mut old: Map<String, Value> =
+        serde_json::from_str(json).map_err(|e| ImportError::Json { line: e.line(), column: e.column() })?;
+    let mut out = "# Translated from mqtt.json. Ports, keys and the public address were environment variables of the\n\
+         # old gateway; they still are: MQTT_PORT, UDP_PORT, API_PORT, PUBLIC_IP, MQTT_SIGNATURE_KEY, SERVER_SECRET.\n"
+        .to_owned();
+    let production = section(&mut old, "production")?;
+    let development = section(&mut old, "development")?;
+    let servers = strings(&production, "chat_servers", "production.chat_servers")?;
+    if !servers.is_empty() {
+        let _ = writeln!(out, "\n[room]\nkind = \"websocket\"");
+    }
+    let _ = writeln!(out, "\n[websocket]\nservers = {}", servers.write());
+    let development_servers = strings(&development, "chat_servers", "development.chat_servers")?;
+    // Spelt with three s in the wild.
+    let mut devices = strings(&development, "mac_addresss", "development.mac_addresss")?;
+    devices.extend(strings(&development, "mac_addresses", "development.mac_addresses")?);
+    if !devices.is_empty() {
+        let _ = writeln!(out, "development_servers = {}", development_servers.write());
+        let _ = writeln!(out, "development_devices = {}", devices.write());
+    }
+    if let Some(limit) = old.remove("max_mqtt_payload_size") {
+        let limit = limit
+            .as_u64()
+            .ok_or(ImportError::Field { field: "max_mqtt_payload_size", expected: "a number" })?;
+        let _ = writeln!(out, "\n[mqtt]\nmax_payload = {limit}");
+    }
+    let mut mcp = section(&mut old, "mcp_client")?;
+    let info = section(&mut mcp, "client_info")?;
+    let mut lines = Vec::new();
+    for (field, name) in [("name", "client_name"), ("version", "client_version")] {
+        if let Some(text) = info.get(field).and_then(Value::as_str) {
+            lines.push(format!("{name} = {}", text.to_owned().write()));
+        }
+    }
+    if let Some(count) = mcp.get("max_tools_count").and_then(Value::as_u64) {
+        lines.push(format!("max_tools = {count}"));
+    }
+    if !lines.is_empty() {
+        let _ = writeln!(out, "\n[mcp]\n{}", lines.join("\n"));
+    }
+    if old.remove("debug") == Some(Value::Bool(true)) {
+        let _ = writeln!(out, "\n[log]\nlevel = \"debug\"");
+    }
+    for (name, value) in old {
+        let _ = writeln!(out, "\n# not translated: {name} = {}", value.to_string().replace('\n', " "));
+    }
+    Ok(out)
+}
+
+fn section(old: &mut Map<String, Value>, field: &'static str) -> Result<Map<String, Value>, ImportError> {
+    match old.remove(field) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(section)) => Ok(section),
+        Some(_) => Err(ImportError::Field { field, expected: "an object" }),
+    }
+}
+
+fn strings(
+    section: &Map<String, Value>,
+    name: &str,
+    field: &'static str,
+) -> Result<Vec<String>, ImportError> {
+    let wrong = ImportError::Field { field, expected: "a list of strings" };
+    match section.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(list)) => {
+            list.iter().map(|v| v.as_str().map(str::to_owned).ok_or_else(|| wrong.clone())).collect()
+        }
+        Some(_) => Err(wrong),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, RoomKind, Sources};
+
+    #[test]
+    fn the_old_file_becomes_settings_that_load() {
+        let old = r#"{
+            "production": {"chat_servers": ["ws://a:8000/xiaozhi/v1/?from=mqtt_gateway"]},
+            "development": {"chat_servers": ["ws://b:8180"], "mac_addresss": ["aa:bb:cc:dd:ee:ff"]},
+            "debug": true, "max_mqtt_payload_size": 4096, "log_level": "x\ny",
+            "mcp_client": {"capabilities": {}, "client_info": {"name": "n", "version": "2"}, "max_tools_count": 64}
+        }"#;
+        let text = import(old).unwrap();
+        let file = Some(("f".to_owned(), text.clone()));
+        let config = Config::load(&Sources { file, ..Sources::default() }).unwrap();
+        assert_eq!(config.room.kind, RoomKind::Websocket);
+        assert_eq!(config.websocket.servers, ["ws://a:8000/xiaozhi/v1/?from=mqtt_gateway"]);
+        assert_eq!(config.websocket.development_servers, ["ws://b:8180"]);
+        assert_eq!(config.websocket.development_devices, ["aa:bb:cc:dd:ee:ff"]);
+        assert_eq!(config.mqtt.max_payload, 4096);
+        assert_eq!((config.mcp.client_name.as_str(), config.mcp.max_tools), ("n", 64));
+        assert_eq!(config.log.level, "debug");
+        assert!(text.contains("# not translated: log_level"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(matches!(import("{"), Err(ImportError::Json { .. })));
+        assert!(matches!(import("[]"), Err(ImportError::Json { .. })));
+        let bad = import(r#"{"production":{"chat_servers":[3]}}"#);
+        assert_eq!(bad.unwrap_err().to_string(), "`production.chat_servers` must be a list of strings");
+        assert!(import("{}").is_ok());
+    }
+}

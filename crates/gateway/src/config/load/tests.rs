@@ -1,0 +1,149 @@
+use super::*;
+use crate::config::fields::RoomKind;
+
+fn file(text: &str) -> Result<Config, Vec<ConfigError>> {
+    Config::load(&Sources { file: Some(("evenkeel.toml".into(), text.into())), ..Sources::default() })
+}
+
+fn complaint(text: &str) -> String {
+    file(text).unwrap_err().remove(0).to_string()
+}
+
+#[test]
+fn what_is_shown_is_read_back() {
+    let config = file("[room]\nkind = \"websocket\"\n[call]\nidle_limit = \"90s\"\n").unwrap();
+    assert_eq!(config.room.kind, RoomKind::Websocket);
+    assert_eq!(file(&config.to_toml()).unwrap(), config);
+}
+
+#[test]
+fn every_setting_can_be_set_from_file_environment_and_flag_each_over_the_one_before() {
+    let defaults = Config::default();
+    for field in FIELDS {
+        let (section, name) = field.path.split_once('.').unwrap();
+        let shown = defaults.get(field.path).unwrap();
+        // Three values of the kind, unlike each other.
+        let values = match shown.as_str() {
+            "true" | "false" => ["true", "false", "true"],
+            _ if shown.starts_with('[') && shown.contains(':') => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
+            _ if field.path == "mqtt.tls_listen" => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
+            _ if field.path == "room.kind" => ["livekit", "websocket", "echo"],
+            _ if field.path == "media.source" => ["any", "first", "any"],
+            _ if field.path == "broker.downlink" => ["client", "mac", "client"],
+            _ if shown.ends_with("s\"") || shown.ends_with("min\"") => ["7s", "8s", "9s"],
+            _ => ["7", "8", "9"],
+        };
+        let quote = |value: &str| match shown.chars().next().unwrap() {
+            '[' => format!("[\"{value}\"]"),
+            '"' => format!("\"{value}\""),
+            _ => value.to_owned(),
+        };
+        let mut sources = Sources {
+            file: Some(("f".into(), format!("[{section}]\n{name} = {}\n", quote(values[0])))),
+            ..Sources::default()
+        };
+        let expect = |sources: &Sources, value: &str| {
+            let mut wanted = Config::default();
+            wanted.set(field.path, &Raw::Word(value.to_owned())).unwrap().unwrap();
+            let loaded = Config::load(sources).unwrap_or_else(|e| panic!("{}: {e:?}", field.path));
+            assert!(loaded.same(&wanted, field.path), "{} is not {value}", field.path);
+        };
+        expect(&sources, values[0]);
+        sources.env.push((field.env(), values[1].to_owned()));
+        expect(&sources, values[1]);
+        sources.flags.push((field.path.to_owned(), values[2].to_owned()));
+        expect(&sources, values[2]);
+    }
+}
+
+#[test]
+fn unknown_names_are_errors_with_line_and_nearest() {
+    for (text, said) in [
+        (
+            "[mqtt]\nlisten = []\nmax_paylod = 1\n",
+            "evenkeel.toml:3: `mqtt.max_paylod` is not a setting; did you mean `mqtt.max_payload`?",
+        ),
+        ("[mqqt]\n", "evenkeel.toml:1: `mqqt` is not a setting; did you mean `mqtt`?"),
+        (
+            "[devices]\nmax_payload = 1\n",
+            "evenkeel.toml:2: `devices.max_payload` is not a setting; did you mean `mqtt.max_payload`?",
+        ),
+        ("\n\nxyzzyxyzzyxyzzy = 1\n", "evenkeel.toml:3: `xyzzyxyzzyxyzzy` is not a setting"),
+    ] {
+        assert_eq!(complaint(text), said);
+    }
+    let env = vec![("EVENKEEL_MQTT_LISTN".to_owned(), "x".to_owned())];
+    let errors = Config::load(&Sources { env, ..Sources::default() }).unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "environment: `EVENKEEL_MQTT_LISTN` is not a setting; did you mean `EVENKEEL_MQTT_LISTEN`?"
+    );
+}
+
+#[test]
+fn bad_values_are_errors_that_say_what_they_must_be() {
+    for (text, said) in [
+        ("[call]\nidle_limit = 10\n", "evenkeel.toml:2: `call.idle_limit` must be a duration with its unit"),
+        (
+            "[mqtt]\nmax_payload = -1\n",
+            "evenkeel.toml:2: `mqtt.max_payload` must be a whole number from 0 to",
+        ),
+        ("[mqtt]\nlisten = \"1883\"\n", "evenkeel.toml:2: `mqtt.listen` must be a list in brackets"),
+        (
+            "[mqtt]\nlisten = [\"1883\"]\n",
+            "evenkeel.toml:2: `mqtt.listen` each must be an address with a port",
+        ),
+        (
+            "[room]\nkind = \"eco\"\n",
+            "evenkeel.toml:2: `room.kind` must be one of \"echo\", \"websocket\", \"livekit\"",
+        ),
+        ("[room]\nkind = {}\n", "evenkeel.toml:2: `room.kind` must be a string"),
+        ("[mqtt\n", "evenkeel.toml:1: "),
+    ] {
+        let complaint = complaint(text);
+        assert!(complaint.starts_with(said), "{complaint}");
+    }
+    let errors = file("[mqtt]\na = 1\nb = 2\n[room]\nkind = 3\n").unwrap_err();
+    assert_eq!(errors.len(), 3, "all at once");
+}
+
+#[test]
+fn the_old_gateways_environment_works_and_ours_wins() {
+    let env = [
+        ("PUBLIC_IP", "203.0.113.1"),
+        ("MQTT_PORT", "2883"),
+        ("UDP_PORT", "9000"),
+        ("API_PORT", "9007"),
+        ("MQTT_SIGNATURE_KEY", "key"),
+        ("SERVER_SECRET", "secret"),
+        ("EVENKEEL_MEDIA_UDP_PORT", "9100"),
+        ("PATH", "/bin"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let config = Config::load(&Sources { env, ..Sources::default() }).unwrap();
+    assert_eq!(config.media.public_address, "203.0.113.1");
+    assert_eq!(config.mqtt.listen, ["0.0.0.0:2883".parse().unwrap()]);
+    assert_eq!(config.media.udp_port, 9100);
+    assert_eq!(config.management.listen, ["0.0.0.0:9007".parse().unwrap()]);
+    assert_eq!(config.devices.signature_key.expose(), Some("key"));
+    assert_eq!(config.websocket.secret.expose(), Some("secret"));
+    assert!(!config.to_toml().contains("\"key\"") && !config.to_toml().contains("\"secret\""));
+}
+
+#[test]
+fn a_reload_takes_over_what_it_can_and_names_the_rest() {
+    let mut running = Config::default();
+    let newer =
+        file("[devices]\nsignature_key = \"k\"\n[log]\nlevel = \"debug\"\n[media]\nlanes = 3\n").unwrap();
+    let reload = running.reload(&newer);
+    assert_eq!(reload.changed, ["devices.signature_key", "log.level"]);
+    assert_eq!(reload.pending, ["media.lanes"]);
+    assert_eq!(running.devices.signature_key.expose(), Some("k"));
+    assert_eq!(running.media.lanes, 0);
+    let reloaded: Vec<_> = FIELDS.iter().filter(|field| field.reloads).map(|field| field.path).collect();
+    assert_eq!(
+        reloaded,
+        ["devices.signature_key", "operations.token", "log.level"],
+        "reload() takes over all"
+    );
+}

@@ -1,0 +1,15 @@
+//! Settings: the file, then the environment, then flags, each over the one before.
+
+mod effective;
+mod fields;
+mod import;
+mod load;
+pub mod value;
+
+pub use effective::{Anonymous, Effective};
+pub use fields::{
+    Broker, CallSection, Config, Devices, DownlinkTopic, FIELDS, Field, Log, Management, Mcp, Media, Mqtt,
+    Operations, RoomKind, RoomSection, SECTIONS, SourceKind, Websocket,
+};
+pub use import::{ImportError, import};
+pub use load::{ConfigError, Reload, Sources};
