@@ -1,0 +1,58 @@
+//! `/metrics`, in Prometheus' text format 0.0.4.
+
+use std::fmt::Write as _;
+
+use crate::control::Hub;
+use crate::media::LaneReport;
+
+pub(super) fn render(hub: &Hub) -> String {
+    let mut out = String::with_capacity(16 * 1024);
+    hub.registry.counters.render(&mut out);
+    let mut gauge = |name: &str, help: &str, value: f64| {
+        let _ = writeln!(
+            out,
+            "# HELP evenkeel_{name} {help}\n# TYPE evenkeel_{name} gauge\nevenkeel_{name} {value}"
+        );
+    };
+    gauge("devices_connected", "Devices connected over MQTT.", hub.connected() as f64);
+    gauge("calls", "Sessions that are open.", hub.registry.live() as f64);
+    let totals = hub.registry.totals();
+    for (name, help, value) in [
+        ("live_received_packets", "Packets from devices in open sessions.", totals.received),
+        ("live_lost_packets", "Packets that never came in open sessions.", totals.lost),
+        ("live_refused_datagrams", "Datagrams refused in open sessions.", totals.refused),
+        ("live_sent_packets", "Packets to devices in open sessions.", totals.sent),
+        ("live_dropped_packets", "Packets to devices dropped in open sessions.", totals.dropped),
+        ("live_underruns", "Times the downlink ran dry in open sessions.", totals.underruns),
+    ] {
+        gauge(name, help, value as f64);
+    }
+    lanes(&hub.plane.lanes(), &mut out);
+    out
+}
+
+fn lanes(lanes: &[LaneReport], out: &mut String) {
+    type Read = fn(&LaneReport) -> f64;
+    let families: [(&str, &str, &str, Read); 8] = [
+        ("lane_sessions", "gauge", "Sessions of the lane.", |lane| f64::from(lane.sessions)),
+        ("lane_load", "gauge", "Share of the last second in which the lane worked.", |lane| {
+            f64::from(lane.load)
+        }),
+        ("lane_departure_p99_seconds", "gauge", "99th percentile of how late packets left.", |lane| {
+            f64::from(lane.departure_p99_micros) / 1e6
+        }),
+        ("lane_missed_total", "counter", "Packets over 50 ms late, dropped.", |lane| lane.missed as f64),
+        ("lane_unknown_total", "counter", "Datagrams of no session.", |lane| lane.unknown as f64),
+        ("lane_received_total", "counter", "Packets received.", |lane| lane.received as f64),
+        ("lane_sent_total", "counter", "Packets sent.", |lane| lane.sent as f64),
+        ("lane_events_lost_total", "counter", "Events lost on the way to the control plane.", |lane| {
+            lane.events_lost as f64
+        }),
+    ];
+    for (name, kind, help, read) in families {
+        let _ = writeln!(out, "# HELP evenkeel_{name} {help}\n# TYPE evenkeel_{name} {kind}");
+        for (at, lane) in lanes.iter().enumerate() {
+            let _ = writeln!(out, "evenkeel_{name}{{lane=\"{at}\"}} {}", read(lane));
+        }
+    }
+}
