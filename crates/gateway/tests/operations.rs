@@ -1,5 +1,7 @@
 //! The operations port and the management API over HTTP.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::net::SocketAddr;
