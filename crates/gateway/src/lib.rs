@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod fuzz;
+pub mod lane;
 pub mod media;
 pub mod ops;
 pub mod room;

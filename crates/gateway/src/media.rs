@@ -375,6 +375,8 @@ pub struct LaneReport {
     /// Packets sent by how far from their deadline they left, since start: at most [`DEPARTURE_BOUNDS_MICROS`], and
     /// beyond the last. Counts of each range, not running totals.
     pub departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
+    /// Gauge: bytes that its queues of packets have taken.
+    pub queued_bytes: u64,
     /// Packets that left over 50 ms late and were dropped instead, since start.
     pub missed: u64,
     /// Datagrams that belonged to no session, since start.

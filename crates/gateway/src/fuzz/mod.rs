@@ -2,9 +2,11 @@
 //! them on every change.
 
 mod call;
+mod lane;
 mod source;
 
 pub use call::call;
+pub use lane::lane;
 
 use crate::device::envelope::Limits;
 use crate::device::message::Incoming;
@@ -69,6 +71,11 @@ mod tests {
         #[test]
         fn calls(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             super::call(&bytes);
+        }
+
+        #[test]
+        fn lanes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            super::lane(&bytes);
         }
 
         #[test]

@@ -1,0 +1,326 @@
+//! The media plane: lanes, each a thread with one UDP socket and the sessions of its devices.
+//!
+//! A [`Lane`] is what a thread does without being one: it knows no socket and no clock, so tests run it on virtual
+//! time. `handle_*` takes what came (commands, datagrams, packets of other lanes, time), [`Lane::poll_transmit`] gives
+//! what has to leave, [`Lane::next_timeout`] says when to come back. Events go to the control plane's queue. After
+//! warm-up nothing allocates, and nothing ever locks.
+
+mod deadlines;
+mod downlink;
+mod parrot;
+mod reports;
+mod ring;
+mod session;
+mod stamps;
+#[cfg(test)]
+mod tests;
+mod uplink;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use evenkeel_core::packet::Header;
+use evenkeel_core::units::Time;
+
+use self::deadlines::Deadlines;
+use self::reports::{Reports, Totals};
+use self::ring::Budget;
+use self::session::{Session, Shared};
+use crate::media::{
+    EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, Route, UplinkPacket,
+};
+
+/// How much sooner than its deadline a packet may leave, so that one system call sends several. A lane that is busy
+/// turns every two of these, so that departure errors lie evenly around zero.
+pub const EARLY: Duration = Duration::from_micros(250);
+
+/// How soon events that did not fit are offered again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// How often the lane's gauges begin anew.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How a lane is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneConfig {
+    /// Its number.
+    pub index: u16,
+    /// Sessions it opens at most. Default 10,000; an idle one costs about 2 KB.
+    pub max_sessions: usize,
+    /// Bytes that all its queues of packets may take together. Default 64 MiB.
+    pub max_queued_bytes: usize,
+}
+
+impl Default for LaneConfig {
+    fn default() -> Self {
+        Self { index: 0, max_sessions: 10_000, max_queued_bytes: 64 << 20 }
+    }
+}
+
+/// Packets on their way from a session in one lane to a session in another: a queue for each lane, by its number.
+pub type Inboxes = Arc<[ArrayQueue<(MediaId, UplinkPacket)>]>;
+
+/// See the [module](self).
+pub struct Lane {
+    config: LaneConfig,
+    random: Box<dyn FnMut() -> u32 + Send>,
+    sessions: Vec<Option<Box<Session>>>,
+    free: Vec<u32>,
+    by_connection: HashMap<u32, u32, BuildHasherDefault<AlreadyRandom>>,
+    by_serial: HashMap<u64, u32>,
+    /// When sessions have something to send, and when they have something else to do.
+    sends: Deadlines,
+    chores: Deadlines,
+    /// What left since the last [`Lane::handle_transmitted`], and when it was due.
+    departures: Vec<(u32, Time)>,
+    budget: Budget,
+    reports: Reports,
+    inboxes: Inboxes,
+    /// Lanes whose inbox was filled, a bit each.
+    to_wake: u64,
+    totals: Totals,
+    next_period: Time,
+    retry: Option<Time>,
+}
+
+impl Lane {
+    /// A lane without sessions. `random` gives numbers from a CSPRNG.
+    #[must_use]
+    pub fn new(
+        config: LaneConfig,
+        random: impl FnMut() -> u32 + Send + 'static,
+        events: EventSender,
+        inboxes: Inboxes,
+    ) -> Self {
+        Self {
+            config,
+            random: Box::new(random),
+            sessions: Vec::new(),
+            free: Vec::new(),
+            by_connection: HashMap::default(),
+            by_serial: HashMap::new(),
+            sends: Deadlines::default(),
+            chores: Deadlines::default(),
+            departures: Vec::with_capacity(64),
+            budget: Budget::new(config.max_queued_bytes),
+            reports: Reports::new(events),
+            inboxes,
+            to_wake: 0,
+            totals: Totals::default(),
+            next_period: Time::ZERO,
+            retry: None,
+        }
+    }
+
+    /// Carries out a command. One for a session that is not there has no effect.
+    pub fn handle_command(&mut self, now: Time, media: MediaId, command: MediaCommand) {
+        match command {
+            MediaCommand::Open(open) => self.open(now, media, &open),
+            MediaCommand::Close => self.close(media),
+            command => {
+                let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+                self.with(slot, now, |session, shared| session.handle_command(command, shared));
+            }
+        }
+    }
+
+    /// Takes a datagram from the lane's socket; its bytes are decrypted in place.
+    pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
+        self.totals.received += 1;
+        let slot = Header::peek_connection_id(datagram).and_then(|id| self.by_connection.get(&id));
+        let Some(&slot) = slot else {
+            self.totals.unknown += 1;
+            return;
+        };
+        let handled = self.with(slot, now, |session, shared| session.handle_datagram(from, datagram, shared));
+        match handled {
+            Some(Ok(Some((peer, opus)))) => self.bring_to_peer(now, peer, opus),
+            Some(Err(refusal)) => self.totals.refuse(refusal),
+            Some(Ok(None)) | None => {}
+        }
+    }
+
+    /// Takes what other lanes brought. Call once a turn.
+    pub fn handle_inbox(&mut self, now: Time) {
+        let inboxes = Arc::clone(&self.inboxes);
+        let Some(inbox) = inboxes.get(usize::from(self.config.index)) else { return };
+        // No more than was there, so that other lanes cannot hold this one up.
+        for _ in 0..inbox.len() {
+            let Some((media, packet)) = inbox.pop() else { break };
+            self.hear_peer(now, media, packet.opus());
+        }
+    }
+
+    /// Does what is due but for sending.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.next_period <= now {
+            self.next_period = now + PERIOD;
+            self.totals.begin_period();
+        }
+        self.retry = self.reports.retry().then_some(now + RETRY);
+        while let Some((due, slot)) = self.chores.first()
+            && due <= now
+        {
+            self.with(slot, now, |session, shared| session.handle_timeout(shared));
+        }
+    }
+
+    /// The next datagram to send: where, and how many bytes of `datagram`, which must hold 1500. Call until it gives
+    /// none or a batch is full; send; then say so by [`Lane::handle_transmitted`].
+    pub fn poll_transmit(&mut self, now: Time, datagram: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        let horizon = now + EARLY;
+        while let Some((due, slot)) = self.sends.first()
+            && due <= horizon
+        {
+            let missed = self.session(slot).map_or(0, |session| session.missed());
+            let sent =
+                self.with(slot, now, |session, shared| session.poll_transmit(horizon, datagram, shared));
+            self.totals.missed += self.session(slot).map_or(0, |session| session.missed()) - missed;
+            if let Some(transmit) = sent.flatten() {
+                self.totals.sent += 1;
+                self.departures.push((slot, transmit.due));
+                return Some((transmit.to, transmit.len));
+            }
+        }
+        None
+    }
+
+    /// What [`Lane::poll_transmit`] gave has left at `now`.
+    pub fn handle_transmitted(&mut self, now: Time) {
+        for (slot, due) in self.departures.drain(..) {
+            let error = Duration::from_nanos(now.signed_nanos_since(due).unsigned_abs());
+            self.totals.departed(error);
+            if let Some(Some(session)) = self.sessions.get_mut(slot as usize) {
+                session.handle_departed(error);
+            }
+        }
+    }
+
+    /// When to call [`Lane::handle_timeout`] and [`Lane::poll_transmit`] again, if nothing else comes.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        let first = |deadlines: &Deadlines| deadlines.first().map(|first| first.0);
+        let retry = if self.reports.is_owing() { Some(self.retry.unwrap_or(Time::ZERO)) } else { None };
+        [first(&self.sends), first(&self.chores), retry].into_iter().flatten().min()
+    }
+
+    /// Wakes the control plane if there is anything to hear, and returns which lanes have to be woken, a bit each.
+    /// Call at the end of a turn.
+    pub fn finish_turn(&mut self) -> u64 {
+        self.reports.wake();
+        std::mem::take(&mut self.to_wake)
+    }
+
+    /// What it did so far; the load is not its to know.
+    #[must_use]
+    pub fn report(&self) -> LaneReport {
+        LaneReport {
+            sessions: self.by_serial.len() as u32,
+            queued_bytes: (self.config.max_queued_bytes - self.budget.free()) as u64,
+            events_lost: self.reports.lost(),
+            ..self.totals.report()
+        }
+    }
+
+    fn open(&mut self, now: Time, media: MediaId, open: &Open) {
+        if let Err(failure) = self.try_open(now, media, open) {
+            self.reports.insist(media, MediaEvent::Failed(failure));
+        }
+    }
+
+    fn try_open(&mut self, now: Time, media: MediaId, open: &Open) -> Result<(), MediaFailure> {
+        if self.by_serial.len() >= self.config.max_sessions {
+            return Err(MediaFailure::Full);
+        }
+        if self.by_connection.contains_key(&open.connection_id) || self.by_serial.contains_key(&media.serial)
+        {
+            return Err(MediaFailure::Collision);
+        }
+        if matches!(open.route, Route::Participant) {
+            return Err(MediaFailure::Setup);
+        }
+        let session = Session::new(media, open, (self.random)(), now).map_err(|_| MediaFailure::Setup)?;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.sessions.push(None);
+            self.sessions.len() as u32 - 1
+        });
+        self.by_connection.insert(session.connection_id, slot);
+        self.by_serial.insert(media.serial, slot);
+        self.chores.set(slot, Some(session.next_timeout()));
+        self.sessions[slot as usize] = Some(Box::new(session));
+        Ok(())
+    }
+
+    fn close(&mut self, media: MediaId) {
+        let Some(slot) = self.by_serial.remove(&media.serial) else { return };
+        let Some(session) = self.sessions[slot as usize].take() else { return };
+        self.by_connection.remove(&session.connection_id);
+        self.sends.set(slot, None);
+        self.chores.set(slot, None);
+        self.departures.retain(|departure| departure.0 != slot);
+        self.free.push(slot);
+        let stats = session.close(&mut self.budget);
+        self.reports.insist(media, MediaEvent::Closed(stats));
+    }
+
+    fn bring_to_peer(&mut self, now: Time, peer: MediaId, opus: &[u8]) {
+        if peer.lane == self.config.index {
+            return self.hear_peer(now, peer, opus);
+        }
+        let Some(inbox) = self.inboxes.get(usize::from(peer.lane)) else { return };
+        if let Some(packet) = UplinkPacket::new(opus)
+            && inbox.push((peer, packet)).is_ok()
+        {
+            self.to_wake |= 1 << (peer.lane % 64);
+        }
+    }
+
+    fn hear_peer(&mut self, now: Time, media: MediaId, opus: &[u8]) {
+        let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+        self.with(slot, now, |session, shared| session.push_downlink(opus, 0, shared));
+    }
+
+    fn session(&self, slot: u32) -> Option<&Session> {
+        self.sessions.get(slot as usize)?.as_deref()
+    }
+
+    /// Does something with a session, then notes when it wants to be asked again.
+    fn with<R>(
+        &mut self,
+        slot: u32,
+        now: Time,
+        work: impl FnOnce(&mut Session, &mut Shared<'_>) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(slot as usize)?.as_deref_mut()?;
+        let mut shared = Shared { now, budget: &mut self.budget, reports: &mut self.reports };
+        let result = work(session, &mut shared);
+        self.sends.set(slot, session.next_due());
+        self.chores.set(slot, Some(session.next_timeout()));
+        Some(result)
+    }
+}
+
+/// Connection ids come from a CSPRNG and those looked up are not stored, so they need no further hashing.
+#[derive(Default)]
+struct AlreadyRandom(u64);
+
+impl Hasher for AlreadyRandom {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        // The map takes its control byte from the top bits.
+        self.0 = u64::from(id) << 32 | u64::from(id);
+    }
+}
