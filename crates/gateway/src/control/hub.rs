@@ -109,7 +109,7 @@ pub type Outlet = mpsc::Sender<Outgoing>;
 /// Messages that may wait for a device that does not read.
 pub const OUTLET_CAPACITY: usize = 64;
 
-/// See the [module](self).
+/// See the module.
 pub struct Hub {
     /// The time.
     pub clock: Clock,

@@ -12,7 +12,7 @@ pub const RINGING: Duration = Duration::from_secs(60);
 /// The most calls that ring at once.
 const MAX_RINGING: usize = 10_000;
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug, Default)]
 pub struct Pairing {
     /// Caller to target.
