@@ -218,7 +218,9 @@ fn default_tls() -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if added == 0 {
-            tracing::warn!("this machine trusts no certificate; wss servers will be refused (ca-certificates?)");
+            tracing::warn!(
+                "this machine trusts no certificate; wss servers will be refused (ca-certificates?)"
+            );
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
