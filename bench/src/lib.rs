@@ -1,4 +1,5 @@
 //! Measurements.
 
 pub mod load;
+pub mod plot;
 pub mod resample;

@@ -37,6 +37,7 @@ pub(super) struct Fleet<'a> {
     source_late: Histogram,
     began: Time,
     opened: usize,
+    scheduled: usize,
 }
 
 struct Member {
@@ -59,10 +60,11 @@ impl<'a> Fleet<'a> {
             source_late: Histogram::new(),
             began: clock::now(),
             opened: 0,
+            scheduled: 0,
         })
     }
 
-    /// Opens more streams. They begin when the fleet is next driven.
+    /// Opens more streams. They begin when the fleet is next driven, each at its phase.
     pub(super) fn open(&mut self, count: usize) -> Result<(), LoadError> {
         let config = self.stream_config();
         for _ in 0..count {
@@ -73,7 +75,6 @@ impl<'a> Fleet<'a> {
                 .engine
                 .open(&config, sealer, &self.output)
                 .map_err(|error| LoadError::Open { number, error })?;
-            self.schedule.push(Reverse((self.next_push(&handle), self.members.len())));
             self.members.push(Member { handle: Some(handle), frame: number * 37 });
         }
         Ok(())
@@ -104,11 +105,17 @@ impl<'a> Fleet<'a> {
         Ok(Sealer::new(&keys, Direction::Downlink, self.opened as u32))
     }
 
-    /// The first moment from now at which the stream's phase comes round.
-    fn next_push(&self, handle: &StreamHandle) -> Time {
+    /// Gives those that have none the first moment from now at which their phase comes round.
+    fn schedule_new(&mut self) {
         let period = self.period();
-        let now = clock::now().as_nanos() + period;
-        Time::from_nanos(now - now % period + handle.phase().as_nanos() as u64)
+        let start = clock::now().as_nanos().next_multiple_of(period);
+        for (index, member) in self.members.iter().enumerate().skip(self.scheduled) {
+            if let Some(handle) = &member.handle {
+                let first = Time::from_nanos(start) + handle.phase();
+                self.schedule.push(Reverse((first, index)));
+            }
+        }
+        self.scheduled = self.members.len();
     }
 
     fn period(&self) -> u64 {
@@ -117,6 +124,7 @@ impl<'a> Fleet<'a> {
 
     /// Plays the sources for `duration`; `observe` hears of it.
     pub(super) fn drive(&mut self, duration: Duration, mut observe: impl FnMut(Tick)) {
+        self.schedule_new();
         let until = clock::now() + duration;
         let (mut drain_at, mut tick_at) = (clock::now(), clock::now());
         loop {
@@ -133,14 +141,17 @@ impl<'a> Fleet<'a> {
                 tick_at = now + TICK_INTERVAL;
                 observe(self.tick(now));
             }
+            // It drains and tells when it is awake anyway: each wake-up counts as a cost of the load.
             let next = self.schedule.peek().map_or(drain_at, |Reverse((at, _))| *at);
             // Nothing ends this wait but time; that it may end early does no harm.
-            let _ = self.waiter.wait(Some(next.min(drain_at).min(until)));
+            let _ = self.waiter.wait(Some(next.min(until)));
         }
         self.drain();
     }
 
     fn push_due(&mut self, now: Time) {
+        let period = Duration::from_nanos(self.period());
+        let mut batch = self.engine.batch();
         while let Some(&Reverse((at, index))) = self.schedule.peek() {
             if at > now {
                 break;
@@ -151,12 +162,12 @@ impl<'a> Fleet<'a> {
             let frame = member.frame % self.material.frames();
             // A push fails only once its stream is closed.
             let _ = match &self.material {
-                Material::Pcm { .. } => handle.push(Samples::F32(self.material.pcm(frame))),
-                Material::Opus(packets) => handle.push_opus(&packets[frame]),
+                Material::Pcm { .. } => batch.push(handle, Samples::F32(self.material.pcm(frame))),
+                Material::Opus(packets) => batch.push_opus(handle, &packets[frame]),
             };
             member.frame += 1;
             self.source_late.record(clock::now().since(at).as_nanos() as u64);
-            self.schedule.push(Reverse((at + Duration::from_nanos(self.period()), index)));
+            self.schedule.push(Reverse((at + period, index)));
         }
     }
 

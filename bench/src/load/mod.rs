@@ -6,8 +6,10 @@
 
 mod bare;
 mod capacity;
+mod drawing;
 mod fleet;
 mod material;
+mod merge;
 mod overload;
 
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use evenkeel_core::stats::{Histogram, Summary};
 use evenkeel_core::units::{FrameDuration, SampleRate};
 use evenkeel_engine::{EngineConfig, Totals};
 use evenkeel_sys::clock;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use capacity::{Capacity, CapacityStep, find as find_capacity};
 pub use overload::{OverloadReport, Phase, run as run_overload};
@@ -56,7 +58,7 @@ pub enum Kind {
 }
 
 /// A moment of a run, for a progress line and a time line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tick {
     /// Seconds since the run began.
     pub at: f64,
@@ -69,7 +71,7 @@ pub struct Tick {
 }
 
 /// Percentiles in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Millis {
     /// The mean.
     pub mean: f64,
@@ -101,7 +103,7 @@ impl From<&Histogram> for Millis {
 }
 
 /// What a run measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LoadReport {
     /// Streams that ran.
     pub streams: usize,
@@ -166,7 +168,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`] if it could not begin.
-pub fn run(config: &LoadConfig, mut progress: impl FnMut(&Tick)) -> Result<LoadReport, LoadError> {
+pub fn run_load(config: &LoadConfig, mut progress: impl FnMut(&Tick)) -> Result<LoadReport, LoadError> {
     let material = material::Material::new(config)?;
     let bare_before = bare::cores(config, &material);
     let mut fleet = Fleet::start(config, material)?;
@@ -204,7 +206,6 @@ struct Measured {
 }
 
 fn report_of(config: &LoadConfig, totals: &Totals, measured: Measured) -> LoadReport {
-    let buckets = |histogram: &Histogram| histogram.iter().map(|(end, n)| (end as f64 / 1e6, n)).collect();
     LoadReport {
         streams: config.streams,
         seconds: measured.seconds,
@@ -226,4 +227,9 @@ fn report_of(config: &LoadConfig, totals: &Totals, measured: Measured) -> LoadRe
         latency_histogram: buckets(&totals.latency),
         departure_histogram: buckets(&totals.departure),
     }
+}
+
+/// `[upper bound in ms, count]` of each bucket.
+fn buckets(histogram: &Histogram) -> Vec<(f64, u64)> {
+    histogram.iter().map(|(end, n)| (end as f64 / 1e6, n)).collect()
 }

@@ -20,6 +20,11 @@ impl Failure {
         Self::Input(what.to_string())
     }
 
+    /// The machine refused something that belongs to no file.
+    pub(crate) fn machine(what: impl Display) -> Self {
+        Self::Machine(what.to_string())
+    }
+
     /// Something is wrong with the file that was to be read.
     pub(crate) fn wrong_file(path: &Path, what: impl Display) -> Self {
         Self::Input(format!("{}: {what}", path.display()))

@@ -1,6 +1,8 @@
 //! The `evenkeel` program: one file a verb.
 
 mod failure;
+mod load;
+mod load_cluster;
 mod new_file;
 mod process;
 mod terminal;
@@ -19,11 +21,13 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Verb {
+    Load(load::Args),
     Process(process::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Program::parse().verb {
+        Verb::Load(args) => load::run(&args),
         Verb::Process(args) => process::run(&args),
     };
     match done {

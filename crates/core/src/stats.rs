@@ -65,6 +65,21 @@ impl Histogram {
         self.sum_of_squares += value as f64 * value as f64;
     }
 
+    /// Records `value` as having come `count` times, as when a histogram comes from another process. Jitter is not
+    /// known then.
+    pub fn record_many(&mut self, value: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let bucket = &mut self.buckets[bucket_of(value)];
+        *bucket = bucket.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        self.count += count;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += value as f64 * count as f64;
+        self.sum_of_squares += value as f64 * value as f64 * count as f64;
+    }
+
     /// Adds all that `other` recorded.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {

@@ -16,6 +16,9 @@ pub struct EngineConfig {
     /// Pin each lane to a core, where the system allows it. Default on. Costs nothing on a machine of its own; where
     /// other busy processes share the cores, switch it off and let the kernel choose.
     pub pin: bool,
+    /// Which of the cores this process may use the first lane is pinned to; the others follow. Default 0. For
+    /// several processes on one host.
+    pub first_core: usize,
     /// Ask for real-time priority, where the system allows it. Default on. Without it a busy neighbour shows as
     /// departure error.
     pub realtime: bool,
@@ -45,6 +48,7 @@ impl Default for EngineConfig {
         Self {
             lanes: std::thread::available_parallelism().map_or(1, usize::from),
             pin: true,
+            first_core: 0,
             realtime: true,
             budget: 0.92,
             step_down_load: 0.95,
@@ -83,7 +87,7 @@ pub enum Pacing {
     /// At absolute deadlines a frame apart, the first one `lead` after its frame was pushed.
     ///
     /// The lead is what the codec and the lane have to get ready in, and the delay the stream pays for punctuality:
-    /// 1.5 ms by default ([`Pacing::DEFAULT_LEAD`]).
+    /// 1.725 ms by default ([`Pacing::DEFAULT_LEAD`]).
     Paced {
         /// From the push of a frame until its packet is due.
         lead: Duration,
@@ -93,8 +97,9 @@ pub enum Pacing {
 }
 
 impl Pacing {
-    /// Covers ten encodes of 20 ms at complexity 5.
-    pub const DEFAULT_LEAD: Duration = Duration::from_micros(1_500);
+    /// A slot of the lanes' phases and a little: packets are due just after the next slot's frames came, which is when
+    /// the lane is awake anyway. Covers some ten encodes of 20 ms at complexity 5.
+    pub const DEFAULT_LEAD: Duration = Duration::from_micros(1_725);
 }
 
 impl Default for Pacing {

@@ -79,6 +79,64 @@ pub(crate) enum Accepts {
     Opus,
 }
 
+/// Pushes into many streams of one engine, and wakes each lane once when it is dropped instead of once a push.
+///
+/// A source that has frames for many streams at once should use one: waking a lane costs more than a push, and a lane
+/// of real-time priority would interrupt the source amid its pushes.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    pub(crate) shared: &'a Shared,
+    /// Which lanes were told something.
+    pub(crate) lanes: Vec<bool>,
+}
+
+impl Batch<'_> {
+    /// As [`StreamHandle::push`].
+    ///
+    /// # Errors
+    /// As [`StreamHandle::push`].
+    pub fn push(&mut self, stream: &StreamHandle, samples: Samples<'_>) -> Result<u64, PushError> {
+        let ticket = stream.push_quietly(samples)?;
+        self.tell(stream);
+        Ok(ticket)
+    }
+
+    /// As [`StreamHandle::push_opus`].
+    ///
+    /// # Errors
+    /// As [`StreamHandle::push_opus`].
+    pub fn push_opus(&mut self, stream: &StreamHandle, packet: &[u8]) -> Result<u64, PushError> {
+        let ticket = stream.push_opus_quietly(packet)?;
+        self.tell(stream);
+        Ok(ticket)
+    }
+
+    /// Wakes the lanes that were told something since the last time.
+    pub fn flush(&mut self) {
+        for (lane, told) in self.lanes.iter_mut().enumerate() {
+            if std::mem::take(told) {
+                self.shared.wake(lane);
+            }
+        }
+    }
+
+    fn tell(&mut self, stream: &StreamHandle) {
+        if let Some(lane) = stream.tell() {
+            match self.lanes.get_mut(lane) {
+                Some(told) => *told = true,
+                // A stream of another engine.
+                None => stream.shared.wake(lane),
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// A stream that runs on an engine. Closed when dropped.
 ///
 /// Pushing is cheap, never blocks and allocates nothing once the first frames went through; any thread may do it.
@@ -119,6 +177,22 @@ impl StreamHandle {
     /// # Errors
     /// [`PushError`]; nothing is queued then.
     pub fn push(&self, samples: Samples<'_>) -> Result<u64, PushError> {
+        let ticket = self.push_quietly(samples)?;
+        self.tell_and_wake();
+        Ok(ticket)
+    }
+
+    /// Pushes one Opus packet into a relay. Returns its ticket.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing is queued then. A packet that is not valid Opus is dropped later, and counted.
+    pub fn push_opus(&self, packet: &[u8]) -> Result<u64, PushError> {
+        let ticket = self.push_opus_quietly(packet)?;
+        self.tell_and_wake();
+        Ok(ticket)
+    }
+
+    fn push_quietly(&self, samples: Samples<'_>) -> Result<u64, PushError> {
         let Accepts::Pcm { format, frame_len } = self.accepts else {
             return Err(PushError::Kind { expected: "Opus packets" });
         };
@@ -131,11 +205,7 @@ impl StreamHandle {
         self.queue(|frame| frame.data.fill(samples))
     }
 
-    /// Pushes one Opus packet into a relay. Returns its ticket.
-    ///
-    /// # Errors
-    /// [`PushError`]; nothing is queued then. A packet that is not valid Opus is dropped later, and counted.
-    pub fn push_opus(&self, packet: &[u8]) -> Result<u64, PushError> {
+    fn push_opus_quietly(&self, packet: &[u8]) -> Result<u64, PushError> {
         let Accepts::Opus = self.accepts else { return Err(PushError::Kind { expected: "PCM" }) };
         if packet.len() > MAX_OPUS_PACKET {
             return Err(PushError::Oversized { limit: MAX_OPUS_PACKET, actual: packet.len() });
@@ -153,11 +223,24 @@ impl StreamHandle {
             frame.ticket = ticket;
             frame.pushed_at = clock::now();
         });
-        // One note a stream is enough: the lane takes all frames that it finds.
-        if !self.signal.told.swap(true, Ordering::AcqRel) {
-            self.shared.tell(self.signal.lane.load(Ordering::Acquire), self.id);
-        }
         Ok(ticket)
+    }
+
+    /// Notes for the lane that there are frames. Returns the lane if it has to be woken; one note a stream is enough,
+    /// as the lane takes all frames that it finds.
+    fn tell(&self) -> Option<usize> {
+        if self.signal.told.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let lane = self.signal.lane.load(Ordering::Acquire);
+        self.shared.tell(lane, self.id);
+        Some(lane)
+    }
+
+    fn tell_and_wake(&self) {
+        if let Some(lane) = self.tell() {
+            self.shared.wake(lane);
+        }
     }
 
     /// Closes the stream: what is queued in it is dropped. Returns whether it was still open.

@@ -26,6 +26,9 @@ const PLAN_INTERVAL: Duration = Duration::from_millis(50);
 /// Over how long the load is measured.
 const LOAD_INTERVAL: Duration = Duration::from_millis(250);
 
+/// A packet due within this time leaves now if a codec job would otherwise go before it: early by less than late.
+const EARLY: Duration = Duration::from_micros(100);
+
 /// A codec job that was begun; give it back to [`Lane::end_job`].
 #[derive(Debug)]
 #[must_use = "a job that is not ended costs nothing in the plan"]
@@ -140,7 +143,8 @@ impl Lane {
     pub(crate) fn poll_departure(&mut self, now: Time) -> Option<&Arc<Conduit<Packet>>> {
         loop {
             let &Reverse((due, id)) = self.departures.peek()?;
-            if due > now {
+            let horizon = if self.jobs.is_empty() { now } else { now + EARLY };
+            if due > horizon {
                 return None;
             }
             self.departures.pop();
@@ -225,6 +229,11 @@ impl Lane {
     /// The share of its time that its streams would take on their best rung, and what is not codec jobs.
     pub(crate) fn wanted_load(&self) -> f64 {
         self.loads()[0]
+    }
+
+    /// How many streams it has.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
     }
 
     /// Whether it should give a stream away, given the loads of all lanes: if it is over `limit` and another has

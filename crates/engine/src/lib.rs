@@ -39,7 +39,7 @@ mod stream;
 
 pub use admission::Refused;
 pub use config::{EngineConfig, Pacing, StreamConfig, Work};
-pub use handle::{Output, PushError, RequestError, Requester, StreamHandle};
+pub use handle::{Batch, Output, PushError, RequestError, Requester, StreamHandle};
 pub use metrics::{LaneReport, Report, StreamReport, Totals};
 pub use pool::{Engine, OpenError, StartError};
 pub use stream::{Packet, StreamId};

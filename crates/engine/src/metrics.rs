@@ -72,7 +72,7 @@ pub struct StreamReport {
     pub processing: Histogram,
     /// From the push of a frame until its packet left.
     pub latency: Histogram,
-    /// From when a packet should have left until it left (paced streams).
+    /// Between when a packet should have left and when it left, early or late (paced streams).
     pub departure: Histogram,
 }
 

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use evenkeel_core::units::FrameDuration;
 
-/// Slots of 1 ms; every frame duration of whole milliseconds divides them.
-const SLOTS: usize = 1_200;
+/// A twelfth of 20 ms. All lanes have the same slots, so that one wake-up of a source serves them all; and a packet is
+/// due just when the frames of the next slot come ([`crate::Pacing::DEFAULT_LEAD`]), so that one wake-up of a lane
+/// serves both. Where a machine is slow to wake, wake-ups are what an engine costs beside the codec.
+const SLOT: Duration = Duration::from_nanos(SLOT_NANOS);
+const SLOT_NANOS: u64 = 20_000_000 / 12;
+
+/// Slots in 1.2 s, which every frame duration from 20 ms on divides.
+const SLOTS: usize = 720;
 
 /// How much comes in each slot of a lane.
 #[derive(Clone, Debug)]
@@ -23,7 +29,8 @@ pub(crate) struct Phase {
 
 impl Phase {
     pub(crate) const fn offset(self) -> Duration {
-        Duration::from_millis(self.slot as u64)
+        // Not a multiple of `SLOT`, which is rounded.
+        Duration::from_nanos(self.slot as u64 * 20_000_000 / 12)
     }
 }
 
@@ -34,12 +41,18 @@ impl Phases {
 
     /// Takes the phase at which a stream of `frame`, whose jobs cost `cost`, meets the least.
     pub(crate) fn take(&mut self, frame: FrameDuration, cost: Duration) -> Phase {
-        let period = (frame.as_micros() as usize / 1_000).max(1);
+        let period = ((frame.as_duration().as_nanos() / SLOT.as_nanos()) as usize).max(1);
         let weight = cost.as_micros().max(1) as u32;
         let met = |slot: &usize| (*slot..SLOTS).step_by(period).map(|at| self.weights[at]).max().unwrap_or(0);
         let slot = (0..period.min(SLOTS)).min_by_key(met).unwrap_or(0);
         let phase = Phase { slot, period, weight };
         self.each(phase, |at| *at += weight);
+        phase
+    }
+
+    /// Takes a phase as it is, for a stream that came from another lane.
+    pub(crate) fn retake(&mut self, phase: Phase) -> Phase {
+        self.each(phase, |at| *at += phase.weight);
         phase
     }
 
@@ -61,10 +74,10 @@ mod tests {
     #[test]
     fn streams_spread_evenly_and_leave_no_trace() {
         let mut phases = Phases::new();
-        let taken: Vec<_> = (0..40).map(|_| phases.take(FrameDuration::MS_20, COST)).collect();
+        let taken: Vec<_> = (0..24).map(|_| phases.take(FrameDuration::MS_20, COST)).collect();
         let mut slots: Vec<_> = taken.iter().map(|phase| phase.slot).collect();
         slots.sort_unstable();
-        assert_eq!(slots, (0..20).flat_map(|slot| [slot, slot]).collect::<Vec<_>>());
+        assert_eq!(slots, (0..12).flat_map(|slot| [slot, slot]).collect::<Vec<_>>());
         taken.into_iter().for_each(|phase| phases.release(phase));
         assert!(phases.weights.iter().all(|&weight| weight == 0));
     }
@@ -72,10 +85,10 @@ mod tests {
     #[test]
     fn long_frames_go_where_short_ones_are_not() {
         let mut phases = Phases::new();
-        (0..19).for_each(|_| {
+        (0..11).for_each(|_| {
             phases.take(FrameDuration::MS_20, COST);
         });
-        assert_eq!(phases.take(FrameDuration::MS_60, COST).slot % 20, 19);
-        assert_eq!(phases.take(FrameDuration::MS_2_5, COST).period, 2);
+        assert_eq!(phases.take(FrameDuration::MS_60, COST).slot % 12, 11);
+        assert_eq!(phases.take(FrameDuration::MS_2_5, COST).period, 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,7 +26,7 @@ use crate::admission::{Admission, Place, Refused};
 use crate::calibrate::Calibration;
 use crate::conduit::Conduit;
 use crate::config::{EngineConfig, Pacing, StreamConfig, Work};
-use crate::handle::{Accepts, Output, Requester, Signal, StreamHandle};
+use crate::handle::{Accepts, Batch, Output, Requester, Signal, StreamHandle};
 use crate::lane::Lane;
 use crate::metrics::{LaneReport, Report, StreamReport, Totals};
 use crate::phase::{Phase, Phases};
@@ -38,6 +38,9 @@ const COMMANDS_PER_TURN: usize = 8;
 
 /// How often a lane over budget may give a stream away.
 const MOVE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a lane publishes its load.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The real-time priority asked for: above every normal thread, below all that others ask for.
 const PRIORITY: u8 = 1;
@@ -81,6 +84,8 @@ pub struct Engine {
 pub(crate) struct Shared {
     lanes: Vec<LanePort>,
     desk: Mutex<Desk>,
+    /// Streams that moved, and where to, for the desk to learn of.
+    moves: ArrayQueue<(StreamId, usize)>,
     refused: AtomicU64,
     shut_down: AtomicBool,
 }
@@ -90,8 +95,11 @@ struct LanePort {
     commands: ArrayQueue<Command>,
     ready: ArrayQueue<StreamId>,
     waker: Waker,
-    /// Bits of the `f64` load, as last measured.
+    /// Bits of the `f64` load, as last measured, and of what its streams would take on their best rung.
     load: AtomicU64,
+    wanted_load: AtomicU64,
+    /// How many streams that is about.
+    streams: AtomicUsize,
 }
 
 /// Where streams are opened and closed; never touched by what media passes through.
@@ -113,7 +121,6 @@ enum Command {
 
 struct LaneAnswer {
     lane: LaneReport,
-    wanted_load: f64,
     streams: Vec<StreamReport>,
     closed: Totals,
 }
@@ -132,6 +139,8 @@ impl Engine {
             ready: ArrayQueue::new(2 * config.max_streams_per_lane),
             waker: waiter.waker(),
             load: AtomicU64::new(0),
+            wanted_load: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
         };
         let shared = Arc::new(Shared {
             lanes: waiters.iter().map(port).collect(),
@@ -142,6 +151,7 @@ impl Engine {
                 calibration: Calibration::default(),
                 next_id: 1,
             }),
+            moves: ArrayQueue::new(1024),
             refused: AtomicU64::new(0),
             shut_down: AtomicBool::new(false),
         });
@@ -150,7 +160,7 @@ impl Engine {
         for (index, waiter) in waiters.into_iter().enumerate() {
             let wanted = MediaThread {
                 name: format!("lane-{index}"),
-                core: engine.config.pin.then(|| cores[index % cores.len()]),
+                core: engine.config.pin.then(|| cores[(engine.config.first_core + index) % cores.len()]),
                 real_time: engine.config.realtime.then_some(PRIORITY),
             };
             let driver = Driver::new(index, &engine.config, Arc::clone(&engine.shared), waiter);
@@ -199,6 +209,12 @@ impl Engine {
     ) -> Result<StreamHandle, OpenError> {
         let encoder = self.encoder(config)?;
         self.place(config, encoder, sealer, output, false)
+    }
+
+    /// Begins a batch of pushes that wakes each lane once.
+    #[must_use]
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { shared: &self.shared, lanes: vec![false; self.shared.lanes.len()] }
     }
 
     /// Opens a stream in request form: see [`Requester`]. Its packets leave at once, whatever the pacing asked for.
@@ -316,17 +332,16 @@ impl Engine {
 
     /// Brings what admission believes up to what the lanes measured.
     fn refresh(&self, desk: &mut Desk) {
-        for answer in self.shared.ask_lanes(true) {
-            let LaneAnswer { lane, wanted_load, streams, .. } = answer;
-            for stream in streams {
-                if let Some((place, phase)) = desk.places.get(&stream.id).copied()
-                    && place.lane != lane.lane
-                {
-                    let place = desk.admission.moved(place, lane.lane);
-                    desk.places.insert(stream.id, (place, phase));
-                }
+        while let Some((id, to)) = self.shared.moves.pop() {
+            if let Some((place, phase)) = desk.places.get(&id).copied() {
+                desk.phases[place.lane].release(phase);
+                let place = desk.admission.moved(place, to);
+                desk.places.insert(id, (place, desk.phases[to].retake(phase)));
             }
-            desk.admission.measured(lane.lane, lane.streams, wanted_load);
+        }
+        for (lane, port) in self.shared.lanes.iter().enumerate() {
+            let streams = port.streams.load(Ordering::Relaxed);
+            desk.admission.measured(lane, streams, f64::from_bits(port.wanted_load.load(Ordering::Relaxed)));
         }
     }
 
@@ -380,17 +395,25 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a lane that a stream has frames.
+    /// Notes for a lane that a stream has frames.
     pub(crate) fn tell(&self, lane: usize, id: StreamId) {
-        let port = &self.lanes[lane];
         // Each stream is noted at most once a lane, so there is room.
-        let _ = port.ready.push(id);
-        port.waker.wake();
+        let _ = self.lanes[lane].ready.push(id);
+    }
+
+    pub(crate) fn wake(&self, lane: usize) {
+        self.lanes[lane].waker.wake();
     }
 
     /// Closes a stream; `lane` is where it was last seen.
@@ -446,6 +469,7 @@ struct Driver {
     move_limit: f64,
     loads: Vec<f64>,
     moved_at: Time,
+    published_at: Time,
 }
 
 impl Driver {
@@ -459,6 +483,7 @@ impl Driver {
             waiter,
             move_limit: config.budget,
             moved_at: now,
+            published_at: now,
         }
     }
 
@@ -483,7 +508,7 @@ impl Driver {
             self.give_away(now);
             now = clock::now();
             self.lane.handle_busy(now, now.since(woke));
-            self.shared.lanes[self.index].load.store(self.lane.load().to_bits(), Ordering::Relaxed);
+            self.publish(now);
             let idle_look = now + MOVE_INTERVAL;
             let until = self.lane.next_timeout(now).unwrap_or(idle_look).min(idle_look);
             if let Err(error) = self.waiter.wait(Some(until)) {
@@ -491,6 +516,18 @@ impl Driver {
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Tells the desk and the other lanes what there is to do here, a few times a second.
+    fn publish(&mut self, now: Time) {
+        if now.since(self.published_at) < PUBLISH_INTERVAL {
+            return;
+        }
+        self.published_at = now;
+        let port = &self.shared.lanes[self.index];
+        port.load.store(self.lane.load().to_bits(), Ordering::Relaxed);
+        port.wanted_load.store(self.lane.wanted_load().to_bits(), Ordering::Relaxed);
+        port.streams.store(self.lane.len(), Ordering::Relaxed);
     }
 
     /// Carries out what was asked. `false` when it shall end.
@@ -511,8 +548,7 @@ impl Driver {
                     let (streams, closed) =
                         if with_streams { self.lane.stream_reports(self.index) } else { Default::default() };
                     let lane = self.lane.report(self.index, clock::thread_cpu());
-                    let wanted_load = self.lane.wanted_load();
-                    let _ = tell.try_send(LaneAnswer { lane, wanted_load, streams, closed });
+                    let _ = tell.try_send(LaneAnswer { lane, streams, closed });
                 }
                 Some(Command::Stop) => {
                     self.lane.close_all();
@@ -565,7 +601,11 @@ impl Driver {
         if let Some(stream) = self.lane.take(id) {
             stream.signal().lane.store(target, Ordering::Release);
             match port.commands.push(Command::Open(stream)) {
-                Ok(()) => port.waker.wake(),
+                Ok(()) => {
+                    port.waker.wake();
+                    // Where the desk has not asked for long, it believes an older place: no harm but to the balance.
+                    let _ = self.shared.moves.push((id, target));
+                }
                 Err(Command::Open(stream)) => {
                     stream.signal().lane.store(self.index, Ordering::Release);
                     self.lane.open(stream, now);

@@ -118,6 +118,7 @@ pub(crate) struct Stream {
     parts: StreamParts,
     /// When media time zero is due; known from the first packet on.
     anchor: Option<Time>,
+    slack: Slack,
     /// Media time of the next frame: where the chain's own clock stands.
     media: Duration,
     ready: VecDeque<Packet>,
@@ -135,6 +136,7 @@ impl Stream {
         Self {
             parts,
             anchor: None,
+            slack: Slack::default(),
             media: Duration::ZERO,
             ready: VecDeque::with_capacity(READY_LIMIT),
             spare: Vec::with_capacity(READY_LIMIT),
@@ -232,6 +234,7 @@ impl Stream {
             id: self.parts.id,
             pacing: self.parts.pacing,
             anchor: self.anchor,
+            slack: &mut self.slack,
             ready: &mut self.ready,
             spare: &mut self.spare,
             figures: &mut self.figures,
@@ -336,7 +339,8 @@ impl Stream {
         } else {
             packet.departed = now;
             if matches!(self.parts.pacing, Pacing::Paced { .. }) {
-                self.figures.departure.record(error.as_nanos() as u64);
+                let early = packet.due.since(now);
+                self.figures.departure.record(error.max(early).as_nanos() as u64);
             }
             self.figures.latency.record(now.since(packet.pushed_at).as_nanos() as u64);
             self.figures.packets += u64::from(packet.header.is_some());
@@ -368,6 +372,7 @@ struct Schedule<'a> {
     id: StreamId,
     pacing: Pacing,
     anchor: Option<Time>,
+    slack: &'a mut Slack,
     ready: &'a mut VecDeque<Packet>,
     spare: &'a mut Vec<Packet>,
     figures: &'a mut StreamFigures,
@@ -407,18 +412,48 @@ impl Schedule<'_> {
     }
 
     /// Deadlines are a frame apart from the first on, by the stream's media clock. A source that pauses, or is slower
-    /// than real time, pushes a frame too late for its deadline: the schedule is laid anew from there.
+    /// than real time, pushes a frame too late for its deadline: the schedule is laid anew from there. One that is
+    /// faster, or recovered from a delay, pushes all its frames early: the schedule follows it back to the lead.
     fn due(&mut self, media_time: Duration) -> Time {
         let Pacing::Paced { lead } = self.pacing else { return self.now };
-        let earliest = self.frame.pushed_at + lead;
-        let scheduled = self.anchor.map(|anchor| anchor + media_time);
-        match scheduled {
-            Some(due) if due >= earliest - lead / 2 => due,
-            _ => {
-                self.figures.underruns += u64::from(scheduled.is_some());
-                self.anchor = Some(earliest - media_time);
-                earliest
-            }
+        let Some(anchor) = self.anchor else {
+            let due = self.frame.pushed_at + lead;
+            self.anchor = Some(due - media_time);
+            return due;
+        };
+        let (due, needed) = (anchor + media_time, self.frame.pushed_at + lead / 2);
+        if due < needed {
+            self.figures.underruns += 1;
+            self.anchor = Some(needed - media_time);
+            *self.slack = Slack::default();
+            return needed;
         }
+        if let Some(unused) = self.slack.record(due.since(self.frame.pushed_at + lead)) {
+            self.anchor = Some(anchor - unused);
+        }
+        due
+    }
+}
+
+/// How much earlier than needed the frames of a stream are pushed.
+#[derive(Debug, Default)]
+struct Slack {
+    least: Option<Duration>,
+    seen: u32,
+}
+
+impl Slack {
+    /// Over how many frames the least counts.
+    const SPAN: u32 = 10;
+
+    /// The least of the last span, at its end, if it is worth a change of the schedule.
+    fn record(&mut self, slack: Duration) -> Option<Duration> {
+        let least = self.least.map_or(slack, |least| least.min(slack));
+        (self.least, self.seen) = (Some(least), self.seen + 1);
+        if self.seen < Self::SPAN {
+            return None;
+        }
+        *self = Self::default();
+        (least > Duration::from_micros(50)).then_some(least)
     }
 }
