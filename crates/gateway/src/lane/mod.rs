@@ -8,12 +8,14 @@
 mod deadlines;
 mod downlink;
 mod parrot;
+mod plane;
 mod reports;
 mod ring;
 mod session;
 mod stamps;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod uplink;
 
 use std::collections::HashMap;
@@ -26,6 +28,8 @@ use crossbeam_queue::ArrayQueue;
 use evenkeel_core::packet::Header;
 use evenkeel_core::units::Time;
 
+pub use self::plane::{LaneStart, Lanes, PlaneConfig};
+
 use self::deadlines::Deadlines;
 use self::reports::{Reports, Totals};
 use self::ring::Budget;
@@ -34,8 +38,8 @@ use crate::media::{
     EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, Route, UplinkPacket,
 };
 
-/// How much sooner than its deadline a packet may leave, so that one system call sends several. A lane that is busy
-/// turns every two of these, so that departure errors lie evenly around zero.
+/// How much sooner than its deadline a packet may leave, so that one system call sends several. A busy lane turns every
+/// two of these, so a packet is this much early at most, and late by this and what waking takes.
 pub const EARLY: Duration = Duration::from_micros(250);
 
 /// How soon events that did not fit are offered again.

@@ -1,0 +1,176 @@
+//! Running lanes, with real sockets and threads.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use evenkeel_core::packet::HEADER_LEN;
+use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
+use evenkeel_core::units::{FrameDuration, SampleRate};
+use evenkeel_gateway::lane::{Lanes, PlaneConfig};
+use evenkeel_gateway::media::{
+    DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, MediaPlane, Open,
+    PlaceError, Placement, Route, SendError, SessionKey, SourcePolicy,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn start(lanes: usize) -> (Lanes, Vec<EventReceiver>) {
+    let config =
+        PlaneConfig { lanes, address: Ipv4Addr::LOCALHOST.into(), first_port: 0, ..PlaneConfig::default() };
+    let next = Arc::new(AtomicU32::new(1));
+    Lanes::start(config, move || next.fetch_add(0x9e37_79b9, Ordering::Relaxed)).unwrap()
+}
+
+struct Device {
+    media: MediaId,
+    socket: UdpSocket,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Device {
+    fn open(plane: &dyn MediaPlane, route: Route) -> Self {
+        let Placement { media, host, port, connection_id } = plane.place().unwrap();
+        let key = SessionKey::new(Encryption::Aes128Ctr, &[7; 32]);
+        let keys = SessionKeys::new(Suite::Aes128Ctr, key.expose(), connection_id, b"s").unwrap();
+        let open = Open {
+            encryption: Encryption::Aes128Ctr,
+            key,
+            session_id: "s".into(),
+            connection_id,
+            source: SourcePolicy::First,
+            downlink: DownlinkFormat {
+                sample_rate: SampleRate::HZ_24000,
+                frame_duration: FrameDuration::MS_60,
+            },
+            route,
+            first_datagram_limit: LIMIT,
+        };
+        plane.send(media, MediaCommand::Open(Box::new(open))).unwrap();
+        plane.send(media, MediaCommand::Gate(Gate::Flow { lead: Duration::ZERO })).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.connect(SocketAddr::new(host.parse().unwrap(), port)).unwrap();
+        let sealer = Sealer::new(&keys, Direction::Uplink, 0);
+        let opener = Opener::new(&keys, Direction::Downlink, PayloadKind::Opus);
+        Self { media, socket, sealer, opener }
+    }
+
+    fn say(&mut self, number: u8) {
+        let mut datagram = [0; HEADER_LEN + 50];
+        datagram[HEADER_LEN..].fill(number);
+        datagram[HEADER_LEN] = 0x58;
+        self.sealer.seal_echo(&mut datagram, 50, 0).unwrap();
+        self.socket.send(&datagram).unwrap();
+    }
+
+    fn hear(&mut self) -> u8 {
+        let mut datagram = [0; 1500];
+        let len = self.socket.recv(&mut datagram).expect("something is heard in time");
+        *self.opener.open(&mut datagram[..len]).unwrap().payload.last().unwrap()
+    }
+}
+
+async fn next(events: &mut EventReceiver) -> MediaEvent {
+    loop {
+        let event = tokio::time::timeout(LIMIT, events.next()).await.expect("an event comes in time").1;
+        if !matches!(event, MediaEvent::Stats(_) | MediaEvent::AudioActive) {
+            return event;
+        }
+    }
+}
+
+#[test]
+fn devices_hear_themselves_and_each_other() {
+    let (lanes, _events) = start(2);
+    let plane = lanes.plane();
+    let mut devices: Vec<_> = (0..6).map(|_| Device::open(&*plane, Route::Loopback)).collect();
+    assert!((0..2).all(|lane| devices.iter().filter(|d| d.media.lane == lane).count() == 3), "spread evenly");
+    for round in 0..3 {
+        for device in &mut devices {
+            device.say(round);
+            assert_eq!(device.hear(), round);
+        }
+    }
+    let (a, b) = (0, (1..6).find(|&i| devices[i].media.lane != devices[0].media.lane).unwrap());
+    for (one, other) in [(a, b), (b, a)] {
+        let peer = devices[other].media;
+        plane.send(devices[one].media, MediaCommand::Route(Route::Peer(peer))).unwrap();
+    }
+    // Commands are carried out before what comes after them is received, or a turn later.
+    std::thread::sleep(Duration::from_millis(20));
+    for (one, other) in [(a, b), (b, a)] {
+        devices[one].say(77);
+        assert_eq!(devices[other].hear(), 77);
+    }
+}
+
+#[tokio::test]
+async fn the_control_plane_hears_and_speaks() {
+    let (lanes, mut events) = start(1);
+    let plane = lanes.plane();
+    let mut device = Device::open(&*plane, Route::Control);
+    device.say(9);
+    assert!(matches!(next(&mut events[0]).await, MediaEvent::FirstDatagram { .. }));
+    let MediaEvent::Uplink { packet, .. } = next(&mut events[0]).await else { panic!() };
+    let opus = bytes::Bytes::copy_from_slice(packet.opus());
+    plane.send(device.media, MediaCommand::Downlink { opus, timestamp: 5 }).unwrap();
+    assert_eq!(next(&mut events[0]).await, MediaEvent::DownlinkWaiting);
+    assert_eq!(device.hear(), 9);
+    plane.send(device.media, MediaCommand::Close).unwrap();
+    let MediaEvent::Closed(stats) = next(&mut events[0]).await else { panic!() };
+    assert_eq!((stats.received, stats.sent, stats.lost), (1, 1, 0));
+    let mut report = plane.lanes().remove(0);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        report = plane.lanes().remove(0);
+        if (report.sessions, report.received) == (0, 1) {
+            break;
+        }
+    }
+    assert_eq!((report.sessions, report.received, report.sent, report.queued_bytes), (0, 1, 1, 0));
+}
+
+#[test]
+fn placements_are_bounded_and_given_back() {
+    let config = PlaneConfig {
+        lanes: 2,
+        address: Ipv4Addr::LOCALHOST.into(),
+        first_port: 0,
+        lane: evenkeel_gateway::lane::LaneConfig { max_sessions: 3, ..Default::default() },
+        ..PlaneConfig::default()
+    };
+    let (lanes, _events) = Lanes::start(config, || 7 + std::process::id()).unwrap();
+    let plane = lanes.plane();
+    // One number for all: only one session a lane can have it.
+    let placements: Vec<_> = (0..2).map(|_| plane.place().unwrap()).collect();
+    assert_ne!(placements[0].media.lane, placements[1].media.lane);
+    plane.release(placements[0].media);
+    assert_eq!(plane.place().unwrap().media.lane, placements[0].media.lane);
+    lanes.drain();
+    assert_eq!(plane.place(), Err(PlaceError::Draining));
+    let stale = MediaId { lane: 9, serial: 1 };
+    assert_eq!(plane.send(stale, MediaCommand::Flush), Err(SendError::Gone));
+    drop(lanes);
+    assert_eq!(plane.send(placements[1].media, MediaCommand::Flush), Err(SendError::Gone));
+}
+
+#[test]
+fn a_full_plane_says_so() {
+    let config = PlaneConfig {
+        lanes: 1,
+        address: Ipv4Addr::LOCALHOST.into(),
+        first_port: 0,
+        lane: evenkeel_gateway::lane::LaneConfig { max_sessions: 3, ..Default::default() },
+        ..PlaneConfig::default()
+    };
+    let next = Arc::new(AtomicU32::new(1));
+    let (lanes, _events) = Lanes::start(config, move || next.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let plane = lanes.plane();
+    let ids: Vec<_> = (0..3).map(|_| plane.place().unwrap().connection_id).collect();
+    assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 3);
+    assert_eq!(plane.place(), Err(PlaceError::Full));
+}
