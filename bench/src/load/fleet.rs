@@ -20,6 +20,9 @@ use super::{Kind, LoadConfig, LoadError, Tick};
 /// Packets that may wait for the drain: what many thousand streams make between two of them.
 const OUTPUT: usize = 16_384;
 
+/// The real-time priority of the thread that plays the sources: one above the lanes'.
+const SOURCE_PRIORITY: u8 = 2;
+
 /// How often what came out is drained, and how often progress is told.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 const TICK_INTERVAL: Duration = Duration::from_millis(500);
@@ -48,6 +51,9 @@ struct Member {
 impl<'a> Fleet<'a> {
     pub(super) fn start(config: &'a LoadConfig, material: Material) -> Result<Self, LoadError> {
         let engine = Engine::start(config.engine.clone())?;
+        // Frames come when they come: as interrupts do, the source goes before the lanes. Where that is not allowed, it
+        // is late itself, which the report tells.
+        let _ = evenkeel_sys::thread::raise_current(SOURCE_PRIORITY);
         let waiter = Waiter::new().map_err(evenkeel_engine::StartError::from)?;
         Ok(Self {
             config,

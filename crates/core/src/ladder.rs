@@ -124,7 +124,8 @@ pub struct ControllerConfig {
     /// How long to stay on a rung before trying a better one. Default 5 s. Doubled each time a try fails, up to
     /// sixteen-fold, so that a stream between two rungs does not oscillate.
     pub up_interval: Duration,
-    /// A try failed if the stream had to go down again within this time. Default 10 s.
+    /// A try failed if the stream had to go down again within this time. Default 10 s. Having gone down, a stream waits
+    /// as long before it tries to go up, and two changes within it allow no third but for a lane that is full.
     pub trial: Duration,
 }
 
@@ -172,6 +173,7 @@ pub struct Controller {
     position: usize,
     window: Window,
     changed_at: Option<Time>,
+    changed_before_at: Option<Time>,
     went_up_at: Option<Time>,
     /// The waiting time before the next try, in units of `up_interval`.
     patience: u32,
@@ -190,6 +192,7 @@ impl Controller {
             position: 0,
             window: Window::default(),
             changed_at: None,
+            changed_before_at: None,
             went_up_at: None,
             patience: 1,
         }
@@ -236,7 +239,7 @@ impl Controller {
         if lane_position > self.position {
             return Some(self.change(now, lane_position, Reason::LaneFull));
         }
-        if self.is_slow(took) && self.position < self.ladder.last() {
+        if self.is_slow(took) && self.position < self.ladder.last() && !self.is_restless(now) {
             return Some(self.change(now, self.position + 1, Reason::Slow));
         }
         if lane_position < self.position && self.may_go_up(now) {
@@ -257,9 +260,16 @@ impl Controller {
             Rung::Minimal | Rung::Emergency | Rung::Muted => self.config.up_mean_from_minimal,
             _ => self.config.up_mean,
         };
-        let waited =
-            self.changed_at.is_none_or(|at| now.since(at) >= self.config.up_interval * self.patience);
+        let went_down = self.went_up_at.is_none();
+        let least = if went_down { self.config.trial } else { self.config.up_interval };
+        let wait = least.max(self.config.up_interval * self.patience);
+        let waited = self.changed_at.is_none_or(|at| now.since(at) >= wait) && !self.is_restless(now);
         waited && self.window.len() >= SETTLED && self.mean() < limit
+    }
+
+    /// Whether it changed twice already within the time of a trial.
+    fn is_restless(&self, now: Time) -> bool {
+        self.changed_before_at.is_some_and(|at| now.since(at) < self.config.trial)
     }
 
     fn mean(&self) -> Duration {
@@ -275,7 +285,7 @@ impl Controller {
             self.went_up_at = Some(now);
         }
         self.position = to;
-        self.changed_at = Some(now);
+        self.changed_before_at = self.changed_at.replace(now);
         // What frames took on another rung says nothing about this one.
         self.window.clear();
         Change { from, to, reason }
@@ -321,10 +331,10 @@ mod tests {
     fn a_full_lane_takes_it_down_at_once_and_it_returns_in_one_step_when_there_is_room() {
         let mut c = controller();
         assert_eq!(c.handle_plan(Time::ZERO, 4).map(|change| change.to), Some(4));
-        for i in 0..249 {
-            assert_eq!(c.handle_frame(Time::from_millis(20 * i), MS, 0), None, "not before 5 s");
+        for i in 0..499 {
+            assert_eq!(c.handle_frame(Time::from_millis(20 * i), MS, 0), None, "not before 10 s");
         }
-        let change = c.handle_frame(Time::from_millis(5_000), MS, 0);
+        let change = c.handle_frame(Time::from_millis(10_000), MS, 0);
         assert_eq!(change, Some(Change { from: 4, to: 0, reason: Reason::Room }));
     }
 
@@ -343,7 +353,7 @@ mod tests {
                 ups.push(now.as_nanos() / 1_000_000_000);
             }
         }
-        assert_eq!(ups, [5, 15, 35, 75]);
+        assert_eq!(ups, [10, 20, 40, 80]);
     }
 
     proptest! {
@@ -352,12 +362,17 @@ mod tests {
             frames in proptest::collection::vec((0u64..40, 0usize..12, 1u64..100), 1..600),
         ) {
             let mut c = controller();
-            let (mut now, mut last_change) = (Time::ZERO, None);
+            let (mut now, mut last_change, mut recent) = (Time::ZERO, None, Vec::new());
             for (took, lane, step) in frames {
                 now = now + MS * step as u32;
                 if let Some(change) = c.handle_frame(now, MS * took as u32, lane) {
                     prop_assert_ne!(change.from, change.to);
                     prop_assert!(change.to <= c.ladder().last());
+                    if change.reason != Reason::LaneFull {
+                        recent.retain(|&at| now.since(at) < 10_000 * MS);
+                        prop_assert!(recent.len() < 2, "a third change within 10 s");
+                    }
+                    recent.push(now);
                     if change.to < change.from {
                         prop_assert!(last_change.is_none_or(|at| now.since(at) >= 5_000 * MS));
                     }

@@ -1,4 +1,4 @@
-//! When within a frame period the streams of a lane come, so that they do not all come at once.
+//! When within a frame period the streams of a lane come: not all at once, and not each for itself.
 
 use std::time::Duration;
 
@@ -12,6 +12,13 @@ const SLOT_NANOS: u64 = 20_000_000 / 12;
 
 /// Slots in 1.2 s, which every frame duration from 20 ms on divides.
 const SLOTS: usize = 720;
+
+/// How much work of one lane is put into a slot, in µs, while other slots have less: 70 % of it.
+const ROOM: u32 = (SLOT_NANOS * 70 / 100 / 1_000) as u32;
+
+/// How many streams are put into a slot of a lane, however cheap they are, while others have fewer: their packets
+/// leave one after the other.
+const STREAMS_PER_SLOT: u32 = 12;
 
 /// How much comes in each slot of a lane.
 #[derive(Clone, Debug)]
@@ -39,12 +46,18 @@ impl Phases {
         Self { weights: vec![0; SLOTS] }
     }
 
-    /// Takes the phase at which a stream of `frame`, whose jobs cost `cost`, meets the least.
+    /// Takes a phase for a stream of `frame` whose jobs cost `cost`: the first slot that still has room, so that the
+    /// lane works in one go and then sleeps; the emptiest where none has.
     pub(crate) fn take(&mut self, frame: FrameDuration, cost: Duration) -> Phase {
         let period = ((frame.as_duration().as_nanos() / SLOT.as_nanos()) as usize).max(1);
-        let weight = cost.as_micros().max(1) as u32;
-        let met = |slot: &usize| (*slot..SLOTS).step_by(period).map(|at| self.weights[at]).max().unwrap_or(0);
-        let slot = (0..period.min(SLOTS)).min_by_key(met).unwrap_or(0);
+        let weight = (cost.as_micros() as u32).max(ROOM / STREAMS_PER_SLOT);
+        let met = |slot: usize| (slot..SLOTS).step_by(period).map(|at| self.weights[at]).max().unwrap_or(0);
+        let slots = 0..period.min(SLOTS);
+        let slot = slots
+            .clone()
+            .find(|&slot| met(slot) + weight <= ROOM)
+            .or_else(|| slots.min_by_key(|&slot| met(slot)))
+            .unwrap_or(0);
         let phase = Phase { slot, period, weight };
         self.each(phase, |at| *at += weight);
         phase
@@ -72,12 +85,17 @@ mod tests {
     const COST: Duration = Duration::from_micros(100);
 
     #[test]
-    fn streams_spread_evenly_and_leave_no_trace() {
+    fn slots_fill_one_after_the_other_then_evenly_and_leave_no_trace() {
         let mut phases = Phases::new();
-        let taken: Vec<_> = (0..24).map(|_| phases.take(FrameDuration::MS_20, COST)).collect();
-        let mut slots: Vec<_> = taken.iter().map(|phase| phase.slot).collect();
-        slots.sort_unstable();
-        assert_eq!(slots, (0..12).flat_map(|slot| [slot, slot]).collect::<Vec<_>>());
+        let per_slot = (ROOM / STREAMS_PER_SLOT.max(1)).max(100);
+        let fits = (ROOM / per_slot) as usize;
+        let mut taken: Vec<_> = (0..fits * 12).map(|_| phases.take(FrameDuration::MS_20, COST)).collect();
+        let slots: Vec<_> = taken.iter().map(|phase| phase.slot).collect();
+        let expected: Vec<_> = (0..12).flat_map(|slot| std::iter::repeat_n(slot, fits)).collect();
+        assert_eq!(slots, expected);
+        let beyond: Vec<_> = (0..12).map(|_| phases.take(FrameDuration::MS_20, COST)).collect();
+        assert_eq!(beyond.iter().map(|phase| phase.slot).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+        taken.extend(beyond);
         taken.into_iter().for_each(|phase| phases.release(phase));
         assert!(phases.weights.iter().all(|&weight| weight == 0));
     }
@@ -85,7 +103,8 @@ mod tests {
     #[test]
     fn long_frames_go_where_short_ones_are_not() {
         let mut phases = Phases::new();
-        (0..11).for_each(|_| {
+        let per_slot = ROOM / (ROOM / STREAMS_PER_SLOT).max(100);
+        (0..per_slot * 11).for_each(|_| {
             phases.take(FrameDuration::MS_20, COST);
         });
         assert_eq!(phases.take(FrameDuration::MS_60, COST).slot % 12, 11);

@@ -73,6 +73,12 @@ pub fn spawn<T: Send + 'static>(
     Ok((thread, granted))
 }
 
+/// Raises the calling thread to a real-time priority, as [`MediaThread::real_time`]; for threads that others started.
+#[must_use]
+pub fn raise_current(priority: u8) -> Grant {
+    raise_to(priority).into()
+}
+
 /// The cores this process may run on, lowest first: the system's, less what affinity masks and containers take away.
 #[must_use]
 pub fn allowed_cores() -> Vec<usize> {
