@@ -2,4 +2,5 @@
 
 pub mod load;
 pub mod plot;
+pub mod repacketize;
 pub mod resample;
