@@ -99,13 +99,17 @@ impl Toc {
     }
 }
 
-/// A packet that was checked, and where its frames lie.
+/// A packet that was checked, and its frames.
 #[derive(Clone, Copy)]
 pub struct Frames<'a> {
-    packet: &'a [u8],
+    toc: Toc,
     count: u8,
-    // Start and length, of the first `count`.
-    places: [(u16, u16); MAX_FRAMES],
+    /// Of the packet, padding included.
+    bytes: u16,
+    /// The sizes of all frames but the last, as coded; empty if all have the same size.
+    sizes: &'a [u8],
+    /// The frames, one behind the other.
+    body: &'a [u8],
 }
 
 impl<'a> Frames<'a> {
@@ -115,87 +119,67 @@ impl<'a> Frames<'a> {
     /// [`PacketError::Opus`] with the rule that is broken, [`PacketError::Oversized`] for more bytes than a packet
     /// of 120 ms can have.
     pub fn parse(packet: &'a [u8]) -> Result<Self, PacketError> {
-        let (&first, mut rest) = packet.split_first().ok_or(bad("it is empty"))?;
+        let (&first, rest) = packet.split_first().ok_or(bad("it is empty"))?;
         if packet.len() > usize::from(u16::MAX) {
             return Err(PacketError::Oversized { limit: usize::from(u16::MAX), actual: packet.len() });
         }
-        let toc = Toc(first);
-        let mut frames = Self { packet, count: 0, places: [(0, 0); MAX_FRAMES] };
         match first & 0b11 {
-            0 => frames.add(rest.len(), 1)?,
-            1 => {
-                if !rest.len().is_multiple_of(2) {
-                    return Err(bad("two frames of equal size need an even number of bytes"));
-                }
-                frames.add(rest.len() / 2, 1)?;
-                frames.add(rest.len() / 2, 1 + rest.len() / 2)?;
-            }
-            2 => {
-                let size = take_size(&mut rest)?;
-                let start = packet.len() - rest.len();
-                let last =
-                    rest.len().checked_sub(size).ok_or(bad("the first frame is longer than the packet"))?;
-                frames.add(size, start)?;
-                frames.add(last, start + size)?;
-            }
-            _ => frames.parse_code_3(toc, rest)?,
+            0 => Self::equal(packet, 1, rest),
+            1 if rest.len() % 2 != 0 => Err(bad("two frames of equal size need an even number of bytes")),
+            1 => Self::equal(packet, 2, rest),
+            2 => Self::sized(packet, 2, rest),
+            _ => Self::parse_code_3(packet, rest),
         }
-        Ok(frames)
     }
 
-    fn parse_code_3(&mut self, toc: Toc, mut rest: &[u8]) -> Result<(), PacketError> {
-        let (&head, after) = rest.split_first().ok_or(bad("the frame count is missing"))?;
-        rest = after;
-        let count = usize::from(head & 0x3f);
+    fn parse_code_3(packet: &[u8], rest: &'a [u8]) -> Result<Self, PacketError> {
+        let (&head, mut rest) = rest.split_first().ok_or(bad("the frame count is missing"))?;
+        let count = head & 0x3f;
         if count == 0 {
             return Err(bad("it says it has no frames"));
         }
-        if count as u32 * toc.frame_duration_us() > MAX_DURATION_US {
+        if u32::from(count) * Toc(packet[0]).frame_duration_us() > MAX_DURATION_US {
             return Err(bad("it lasts longer than 120 ms"));
         }
-        let mut padding = 0;
         if head & 0x40 != 0 {
-            padding = take_padding(&mut rest)?;
+            let padding = take_padding(&mut rest)?;
             let kept = rest.len().checked_sub(padding).ok_or(bad("the padding is longer than the packet"))?;
             rest = &rest[..kept];
         }
-        let is_vbr = head & 0x80 != 0;
-        let mut sizes = [0usize; MAX_FRAMES];
-        if is_vbr {
-            let mut sum = 0;
-            for size in &mut sizes[..count - 1] {
-                *size = take_size(&mut rest)?;
-                sum += *size;
-            }
-            sizes[count - 1] =
-                rest.len().checked_sub(sum).ok_or(bad("the frames are longer than the packet"))?;
+        if head & 0x80 != 0 {
+            Self::sized(packet, count, rest)
+        } else if rest.len().is_multiple_of(usize::from(count)) {
+            Self::equal(packet, count, rest)
         } else {
-            if !rest.len().is_multiple_of(count) {
-                return Err(bad("frames of equal size do not divide the packet"));
-            }
-            sizes[..count].fill(rest.len() / count);
+            Err(bad("frames of equal size do not divide the packet"))
         }
-        let mut start = self.packet.len() - padding - rest.len();
-        for &size in &sizes[..count] {
-            self.add(size, start)?;
-            start += size;
-        }
-        Ok(())
     }
 
-    fn add(&mut self, size: usize, start: usize) -> Result<(), PacketError> {
-        if size > MAX_FRAME_BYTES {
+    fn equal(packet: &[u8], count: u8, body: &'a [u8]) -> Result<Self, PacketError> {
+        if body.len() / usize::from(count) > MAX_FRAME_BYTES {
             return Err(bad("a frame is longer than 1275 bytes"));
         }
-        self.places[usize::from(self.count)] = (start as u16, size as u16);
-        self.count += 1;
-        Ok(())
+        Ok(Self { toc: Toc(packet[0]), count, bytes: packet.len() as u16, sizes: &[], body })
+    }
+
+    fn sized(packet: &[u8], count: u8, rest: &'a [u8]) -> Result<Self, PacketError> {
+        let mut body = rest;
+        let mut sum = 0;
+        for _ in 1..count {
+            sum += take_size(&mut body)?;
+        }
+        let last = body.len().checked_sub(sum).ok_or(bad("the frames are longer than the packet"))?;
+        if last > MAX_FRAME_BYTES {
+            return Err(bad("a frame is longer than 1275 bytes"));
+        }
+        let sizes = &rest[..rest.len() - body.len()];
+        Ok(Self { toc: Toc(packet[0]), count, bytes: packet.len() as u16, sizes, body })
     }
 
     /// The first byte.
     #[must_use]
     pub const fn toc(&self) -> Toc {
-        Toc(self.packet[0])
+        self.toc
     }
 
     /// How many frames, 1 to 48.
@@ -213,23 +197,39 @@ impl<'a> Frames<'a> {
     /// Bytes of the whole packet.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.packet.len()
+        self.bytes as usize
     }
 
-    /// The bytes of frame `index`; may be empty (a DTX frame).
+    /// The bytes of each frame; may be none (a DTX frame).
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let Self { count, mut sizes, mut body, .. } = *self;
+        let equal = body.len() / usize::from(count);
+        let is_equal = sizes.is_empty();
+        (0..count).map(move |_| {
+            let size = match take_size(&mut sizes) {
+                Ok(size) => size,
+                Err(_) if is_equal => equal,
+                Err(_) => body.len(),
+            };
+            let (frame, rest) = body.split_at(size);
+            body = rest;
+            frame
+        })
+    }
+
+    /// The bytes of frame `index`; may be none (a DTX frame).
     ///
     /// # Panics
     /// If there is no such frame.
     #[must_use]
     pub fn frame(&self, index: usize) -> &'a [u8] {
-        let (start, size) = self.places[..self.count()][index];
-        &self.packet[usize::from(start)..usize::from(start) + usize::from(size)]
+        self.iter().nth(index).expect("index is below count")
     }
 
     /// Whether nothing but DTX is in it: every frame is at most a byte long.
     #[must_use]
     pub fn is_dtx(&self) -> bool {
-        self.places[..self.count()].iter().all(|&(_, size)| size <= 1)
+        self.iter().all(|frame| frame.len() <= 1)
     }
 
     /// Whether the encoder's voice activity detection marked any of it (RFC 6716, section 4.2.3). CELT carries no such
@@ -237,7 +237,7 @@ impl<'a> Frames<'a> {
     #[must_use]
     pub fn has_voice(&self) -> bool {
         let toc = self.toc();
-        (0..self.count()).any(|index| match self.frame(index) {
+        self.iter().any(|frame| match frame {
             [] => false,
             frame if toc.mode() == Mode::Celt => frame.len() > 1,
             [head, ..] => {
@@ -330,8 +330,8 @@ impl<'a> Merge<'a> {
         if count as u32 * toc.frame_duration_us() > MAX_DURATION_US {
             return Err(bad("together they last longer than 120 ms"));
         }
-        for (slot, index) in self.frames[self.count..].iter_mut().zip(0..packet.count()) {
-            *slot = packet.frame(index);
+        for (slot, frame) in self.frames[self.count..].iter_mut().zip(packet.iter()) {
+            *slot = frame;
         }
         self.count = count;
         Ok(())
@@ -374,8 +374,8 @@ pub fn split(packet: &Frames<'_>, range: Range<usize>, out: &mut [u8]) -> Result
     }
     let mut frames: [&[u8]; MAX_FRAMES] = [&[]; MAX_FRAMES];
     let count = range.len();
-    for (slot, index) in frames.iter_mut().zip(range) {
-        *slot = packet.frame(index);
+    for (slot, frame) in frames.iter_mut().zip(packet.iter().skip(range.start).take(count)) {
+        *slot = frame;
     }
     emit(packet.toc(), &frames[..count], out)
 }
@@ -441,7 +441,7 @@ mod tests {
             (&[][..], "it is empty"),
             (&[0x01, 1], "two frames of equal size need an even number of bytes"),
             (&[0x02], "a frame size is missing"),
-            (&[0x02, 9, 1], "the first frame is longer than the packet"),
+            (&[0x02, 9, 1], "the frames are longer than the packet"),
             (&[0x03], "the frame count is missing"),
             (&[0x03, 0], "it says it has no frames"),
             (&[0x1b, 3], "it lasts longer than 120 ms"),
