@@ -37,10 +37,14 @@ pub(super) fn inspect(packet: &[u8]) {
         (Err(_), Err(_)) => return,
         (ours, theirs) => panic!("we say {:?}, libopus says {theirs:?}", ours.map(|f| f.count())),
     };
-    assert_eq!(frames.count(), theirs.len());
-    for (i, theirs) in theirs.iter().enumerate() {
+    assert_eq!((frames.count(), frames.bytes()), (theirs.len(), packet.len()));
+    assert_eq!(frames.iter().count(), theirs.len());
+    for (i, (ours, theirs)) in frames.iter().zip(&theirs).enumerate() {
+        assert_eq!(ours.as_ptr_range(), theirs.as_ptr_range(), "frame {i}");
         assert_eq!(frames.frame(i).as_ptr_range(), theirs.as_ptr_range(), "frame {i}");
     }
+    assert!(!(frames.is_dtx() && frames.iter().any(|frame| frame.len() > 1)));
+    let _ = frames.has_voice();
     assert_eq!(bare::bandwidth(packet), Some(frames.toc().bandwidth()));
     assert_eq!(bare::has_lbrr(packet), Ok(frames.has_lbrr()));
     assert!(frames.duration_us() <= MAX_DURATION_US);
