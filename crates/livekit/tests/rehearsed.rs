@@ -10,7 +10,7 @@ use common::{free_tcp_port, tools};
 use evenkeel_livekit::error::SignalError;
 use evenkeel_livekit::proto::DisconnectReason;
 use evenkeel_livekit::proto::leave_request::Action;
-use evenkeel_livekit::signal::{SignalConfig, SignalEvent, SignalHandle, TokenSource, spawn};
+use evenkeel_livekit::signal::{Connections, SignalConfig, SignalEvent, SignalHandle, TokenSource, spawn};
 use evenkeel_livekit::token::{ApiKey, TokenRequest};
 use tokio::process::{Child, Command};
 
@@ -46,6 +46,8 @@ impl Rehearsal {
         let token = request.mint(&ApiKey { key: "devkey".into(), secret: "secret".into() }).unwrap();
         let url = format!("ws://127.0.0.1:{}", self.port);
         let mut config = SignalConfig::new(url, TokenSource::Fixed(token));
+        // This server looks for the wish to resume in the address alone, where only `/rtc` has it.
+        config.connections = Connections::Dual;
         config.connect_timeout = Duration::from_secs(1);
         config.rejoin_for = Duration::from_secs(2);
         spawn(config, || ())
@@ -94,7 +96,8 @@ async fn each_failure_is_told_as_what_it_is_and_each_leave_obeyed() {
         (r#"{"signal":"happy"}"#, &["joined"]),
         (r#"{"signal":"validate_500"}"#, &["closed: status 500"]),
         (r#"{"signal":"validate_service_not_found"}"#, &["closed: no service"]),
-        (r#"{"signal":"room_not_found"}"#, &["closed: no room"]),
+        // This server refuses both without a word; the real one says when it is the room that is missing.
+        (r#"{"signal":"room_not_found"}"#, &["closed: no service"]),
         (r#"{"signal":"no_first_message"}"#, &["closed: timeout"]),
         (r#"{"signal":"no_pong"}"#, &["joined", "interrupted: no pong", "resumed"]),
         (r#"{"signal":"close_before_join"}"#, &["closed: code Some(1011)"]),

@@ -306,6 +306,22 @@ async fn a_server_that_forgot_us_is_joined_anew_and_one_that_is_gone_given_up() 
 }
 
 #[tokio::test]
+async fn a_new_session_in_answer_to_a_wish_to_resume_is_taken_as_one() {
+    let config = server(|number, stream| async move {
+        let (mut socket, ..) = accept(stream).await;
+        say(&mut socket, welcome()).await;
+        if number > 0 {
+            keep(socket, |_| ()).await;
+        }
+    })
+    .await;
+    let mut handle = spawn(config, || ());
+    assert!(matches!(next(&mut handle).await, SignalEvent::Joined { connection: 1, .. }));
+    assert!(matches!(next(&mut handle).await, SignalEvent::Interrupted(_)));
+    assert!(matches!(next(&mut handle).await, SignalEvent::Joined { connection: 2, .. }));
+}
+
+#[tokio::test]
 async fn without_pongs_the_connection_is_given_up() {
     let config = server(|_, stream| async move {
         let (mut socket, ..) = accept(stream).await;

@@ -210,7 +210,8 @@ impl Session {
         let (mut every, mut patience) = (Duration::from_secs(5), Duration::from_secs(15));
         let connection = self.connection.wrapping_add(1);
         match (first.message, next) {
-            (Some(Response::Join(join)), Next::Join) => {
+            // A server may answer a wish to resume with a new session.
+            (Some(Response::Join(join)), _) => {
                 self.connections = connections;
                 self.participant_sid = join.participant.as_ref().map(|p| p.sid.clone()).unwrap_or_default();
                 self.moved = false;
@@ -231,7 +232,7 @@ impl Session {
                 self.events.send(SignalEvent::Resumed { connection, reconnect }).await?;
             }
             // A server from before ReconnectResponse: whatever it says shows that the session lives.
-            (Some(message), Next::Resume) if !matches!(message, Response::Join(_)) => {
+            (Some(message), Next::Resume) => {
                 self.connection = connection;
                 self.events.send(SignalEvent::Resumed { connection, reconnect: Box::default() }).await?;
                 if let Some(end) = self.message(message).await? {
