@@ -67,27 +67,32 @@ pub fn temporary(name: &str) -> PathBuf {
 }
 
 /// How alike what was heard is to what was said, from 0 to 1: the median, over the loud half seconds of speech, of the
-/// best normalised correlation at any lag near the overall one. A delay does not matter, nor a drift of a few
-/// milliseconds; a missing, repeated or garbled stretch does.
+/// best normalised correlation within two seconds of where it should be. Delay does not matter, nor a stall of a busy
+/// machine; speech that is missing or garbled half of the time does.
 pub fn likeness(said: &[f32], heard: &[f32]) -> f32 {
     const WINDOW: usize = RATE / 2;
-    const REACH: usize = RATE / 25;
-    let lag = coarse_lag(said, heard);
+    let (said_envelope, heard_envelope) = (envelope(said), envelope(heard));
+    let everywhere = -(said_envelope.len() as i64)..heard_envelope.len() as i64;
+    let lag = best_lag(&said_envelope, &heard_envelope, everywhere);
     let loudest = said.chunks(WINDOW).map(energy).fold(0.0, f32::max);
     let mut found: Vec<f32> = said
         .chunks_exact(WINDOW)
+        .zip(said_envelope.chunks_exact(WINDOW / STEP))
         .enumerate()
-        .filter(|(_, w)| energy(w) > loudest / 30.0)
-        .map(|(i, window)| {
-            let centre = (i * WINDOW) as i64 + lag;
+        .filter(|(_, (window, _))| energy(window) > loudest / 30.0)
+        .map(|(i, (window, shape))| {
+            let due = (i * WINDOW / STEP) as i64 + lag;
             let best = |range: &mut dyn Iterator<Item = i64>, step: usize| {
-                range
-                    .map(|at| (correlation(window, heard, at, step), at))
-                    .max_by(|a, b| a.0.total_cmp(&b.0))
-                    .unwrap_or((0.0, centre))
+                let fits = range.map(|at| (correlation(window, heard, at, step), at));
+                fits.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 0))
             };
-            let (_, near) = best(&mut (centre - REACH as i64..centre + REACH as i64).step_by(4), 4);
-            best(&mut (near - 8..near + 8), 1).0
+            let stalled = best_lag(shape, &heard_envelope, due - 200..due + 200);
+            let near = |place: i64| {
+                let (centre, reach) = (place * STEP as i64, 4 * STEP as i64);
+                let (_, found) = best(&mut (centre - reach..centre + reach).step_by(4), 4);
+                best(&mut (found - 8..found + 8), 1).0
+            };
+            near(due).max(near(stalled))
         })
         .collect();
     found.sort_by(f32::total_cmp);
@@ -111,17 +116,23 @@ fn correlation(window: &[f32], heard: &[f32], at: i64, step: usize) -> f32 {
     xy / (xx * yy).sqrt()
 }
 
-/// Where in `heard` `said` begins, to 10 ms, by the envelope of loudness.
-fn coarse_lag(said: &[f32], heard: &[f32]) -> i64 {
-    const STEP: usize = RATE / 100;
-    let envelope = |s: &[f32]| s.chunks(STEP).map(|c| energy(c).sqrt()).collect::<Vec<f32>>();
-    let (a, b) = (envelope(said), envelope(heard));
-    let score = |lag: i64| -> f32 {
-        a.iter()
-            .enumerate()
-            .filter_map(|(i, x)| Some(x * b.get(usize::try_from(i as i64 + lag).ok()?)?))
-            .sum()
+/// How loud each 10 ms are.
+const STEP: usize = RATE / 100;
+
+fn envelope(samples: &[f32]) -> Vec<f32> {
+    samples.chunks(STEP).map(|c| energy(c).sqrt()).collect()
+}
+
+/// Where in `whole` the shape `part` fits best.
+fn best_lag(part: &[f32], whole: &[f32], lags: std::ops::Range<i64>) -> i64 {
+    let fit = |lag: i64| {
+        let (mut xy, mut yy) = (0.0f32, 1e-6f32);
+        for (i, x) in part.iter().enumerate() {
+            let y = usize::try_from(i as i64 + lag).ok().and_then(|at| whole.get(at)).unwrap_or(&0.0);
+            xy += x * y;
+            yy += y * y;
+        }
+        xy / yy.sqrt()
     };
-    let lags = -(a.len() as i64)..b.len() as i64;
-    lags.map(|l| (score(l), l)).max_by(|x, y| x.0.total_cmp(&y.0)).map_or(0, |x| x.1) * STEP as i64
+    lags.map(|lag| (fit(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |found| found.1)
 }

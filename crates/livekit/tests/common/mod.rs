@@ -63,6 +63,8 @@ pub struct ServerOptions {
     pub ice_lite: bool,
     /// No UDP at all: clients must use ICE-TCP.
     pub tcp_only: bool,
+    /// Rooms are not made by joining them.
+    pub rooms_must_exist: bool,
 }
 
 impl Server {
@@ -77,8 +79,8 @@ impl Server {
             format!(
                 "port: {port}\nbind_addresses: [127.0.0.1]\ndevelopment: true\nkeys:\n  {key}: {secret}\n\
                  rtc:\n  tcp_port: {tcp}\n  udp_port: {udp}\n  node_ip: 127.0.0.1\n  use_external_ip: false\n  \
-                 enable_loopback_candidate: true\n  use_ice_lite: {}\n  force_tcp: {}\nlogging:\n  level: warn\n",
-                options.ice_lite, options.tcp_only
+                 enable_loopback_candidate: true\n  use_ice_lite: {}\n  force_tcp: {}\nroom:\n  auto_create: {}\nlogging:\n  level: warn\n",
+                options.ice_lite, options.tcp_only, !options.rooms_must_exist
             ),
         )
         .unwrap();

@@ -43,14 +43,16 @@ async function main(url, token) {
       recording = null;
       file.end(() => tell('stopped'));
     },
+    async publish() {
+      source = new rtc.AudioSource(RATE, 1);
+      const track = rtc.LocalAudioTrack.createAudioTrack('voice', source);
+      const options = new rtc.TrackPublishOptions();
+      options.source = rtc.TrackSource.SOURCE_MICROPHONE;
+      await me.publishTrack(track, options);
+      tell('published');
+    },
     async speak({ path }) {
-      if (!source) {
-        source = new rtc.AudioSource(RATE, 1);
-        const track = rtc.LocalAudioTrack.createAudioTrack('voice', source);
-        const options = new rtc.TrackPublishOptions();
-        options.source = rtc.TrackSource.SOURCE_MICROPHONE;
-        await me.publishTrack(track, options);
-      }
+      if (!source) await commands.publish();
       const bytes = readFileSync(path);
       const pcm = new Int16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
       for (let at = 0; at + FRAME <= pcm.length; at += FRAME) {
