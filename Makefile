@@ -23,7 +23,7 @@ lint: ## Check form, lints, dependencies, documentation and house rules
 	tools/install build lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo deny --locked --log-level error check bans licenses sources
 	tools/house-rules
 
