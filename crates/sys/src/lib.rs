@@ -1,4 +1,4 @@
-//! The leaf that touches the kernel, so that nothing else has to: the [`clock`], media [`thread`]s, precise [`wait`]ing,
+//! The leaf that touches the kernel, so that nothing else has to: the [`clock`], [`limits`], media [`thread`]s, precise [`wait`]ing,
 //! batched [`udp`].
 //!
 //! It is made for Linux. Other Unix systems get the same interface with what POSIX has: one system call a datagram,
@@ -10,6 +10,7 @@ compile_error!(
 );
 
 pub mod clock;
+pub mod limits;
 pub mod thread;
 pub mod udp;
 pub mod wait;
