@@ -10,10 +10,33 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run test lint fuzz release
+.PHONY: help run test lint fuzz release bench load livekit
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+RECORDING ?= testdata/clips/en-gb-48k.flac
+
+run: release ## Play a recording through the whole audio path and back; RECORDING=FILE plays another
+	@mkdir -p out
+	$(EVENKEEL) process $(RECORDING) --to out/voice.opus
+	@echo
+	$(EVENKEEL) process $(RECORDING) --to out/lossy.wav --loss 10 --burst 2 --jitter 40 --fec --seed 1
+	@echo
+	@echo "out/voice.opus is what a listener hears on a good network, out/lossy.wav on a bad one."
+	@echo "More: $(EVENKEEL) --help"
+
+bench: release ## Measure the audio path on this machine, with a plot in out/
+	@mkdir -p out
+	$(EVENKEEL) bench --plot out/bench.svg
+
+load: release ## Run a hundred streams for half a minute, with a plot in out/
+	@mkdir -p out
+	$(EVENKEEL) load --streams 100 --seconds 30 --plot out/load.svg
+
+livekit: ## Test the LiveKit participant against the real server and real peers (installs them)
+	tools/install build
+	tools/livekit test
 
 test: ## Run all tests, with the programs they compare with installed
 	tools/install build test

@@ -43,3 +43,8 @@ pub use handle::{Batch, Output, PushError, RequestError, Requester, StreamHandle
 pub use metrics::{LaneReport, Report, StreamReport, Totals};
 pub use pool::{Engine, OpenError, StartError};
 pub use stream::{Packet, StreamId};
+
+/// The examples of the README, so that they stay true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
