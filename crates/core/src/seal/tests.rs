@@ -51,6 +51,24 @@ fn ctr_gives_the_vectors_of_nist_sp_800_38a() {
 }
 
 #[test]
+fn ctr_ends_anywhere_and_its_counter_wraps() {
+    let ctr = ctr::Ctr::new(&hex("2b7e151628aed2a6abf7158809cf4f3c"));
+    let keystream = |counter: [u8; 16], len: usize| {
+        let mut data = vec![0; len];
+        ctr.apply(&counter, &mut data);
+        data
+    };
+    let start = u128::MAX - 1;
+    let whole = keystream(start.to_be_bytes(), 100);
+    for len in 0..100 {
+        assert_eq!(keystream(start.to_be_bytes(), len), whole[..len]);
+    }
+    for (i, block) in whole.chunks(16).enumerate() {
+        assert_eq!(keystream(start.wrapping_add(i as u128).to_be_bytes(), block.len()), block);
+    }
+}
+
+#[test]
 fn gcm_gives_the_vectors_of_its_specification() {
     // The GCM specification (McGrew and Viega), test cases 4 and 16, which NIST SP 800-38D took over.
     let plain = hex("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72
