@@ -14,7 +14,7 @@ use crate::units::{FrameDuration, Time};
 /// What is bridged while nothing is there lasts no longer than this, so that a packet is not kept waiting.
 const BRIDGE: FrameDuration = FrameDuration::MS_20;
 
-/// Payloads of no more bytes than this never make a buffer grow.
+/// Payloads of no more bytes than this never allocate, once the first packet came.
 const SMALL_PAYLOAD: usize = 256;
 
 /// After how many packets with too much delay one may be left out: without voice in it, and with.
@@ -251,7 +251,8 @@ impl JitterBuffer {
 
         if self.queue.capacity() == 0 {
             self.queue.reserve_exact(self.config.capacity);
-            self.spare.reserve_exact(self.config.capacity + 1);
+            // One for each place of the queue and one for what is being played, so that no burst allocates later.
+            self.spare.resize_with(self.config.capacity + 1, || Vec::with_capacity(SMALL_PAYLOAD));
         }
         let is_full = self.queue.len() == self.config.capacity;
         if is_full {

@@ -47,8 +47,8 @@ pub struct JitterConfig {
     pub max_depth: Duration,
     /// The least target for the first two seconds, before jitter was measured. Default 60 ms.
     pub initial_depth: Duration,
-    /// The most packets held, 2 to 4096; when there are more the oldest is dropped. Default 64, which takes 5 KiB
-    /// once the first packet came, and 256 bytes or more for each packet held at the same time.
+    /// The most packets held, 2 to 4096; when there are more the oldest is dropped. Default 64, which takes 21 KiB
+    /// once the first packet came, and later only what payloads have above 256 bytes.
     pub capacity: usize,
     /// The largest payload taken, in bytes. Default 1500.
     pub max_payload: usize,
