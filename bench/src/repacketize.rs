@@ -8,9 +8,10 @@ use evenkeel_core::framing::{self, Frames};
 use evenkeel_opus::bare::BareRepacketizer;
 use evenkeel_opus::{EncoderConfig, OpusEncoder};
 use evenkeel_testkit::voice;
+use serde::Serialize;
 
 /// What one merge costs, in nanoseconds: the fastest of many short series each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MergeCost {
     /// Parse and merge of [`evenkeel_core::framing`].
     pub ours_ns: f64,

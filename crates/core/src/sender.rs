@@ -153,6 +153,12 @@ impl<E: Encoder> Sender<E> {
         self.chain.counters
     }
 
+    /// How long each packet lasts.
+    #[must_use]
+    pub const fn frame_duration(&self) -> FrameDuration {
+        self.chain.frame_duration
+    }
+
     /// How long a sample takes from being pushed to the end of the packet it leaves in, at most: the frame, the
     /// resampler and the encoder's look-ahead.
     #[must_use]
