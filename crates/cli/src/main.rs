@@ -1,5 +1,6 @@
 //! The `evenkeel` program: one file a verb.
 
+mod bench;
 mod failure;
 mod load;
 mod load_cluster;
@@ -10,6 +11,12 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use evenkeel_testkit::alloc::CountingAllocator;
+
+/// The system's allocator, counting, so that `bench` can say how often the hot paths allocate: never, which is why the
+/// count costs them nothing.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Keeps voice steady: resamples, Opus-codes, encrypts and paces audio.
 #[derive(Parser)]
@@ -21,12 +28,14 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Verb {
+    Bench(bench::Args),
     Load(load::Args),
     Process(process::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Program::parse().verb {
+        Verb::Bench(args) => bench::run(&args),
         Verb::Load(args) => load::run(&args),
         Verb::Process(args) => process::run(&args),
     };
