@@ -48,6 +48,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// Codes and seals a recording, and sends it over the simulated network.
 fn send(args: &Args, kind: Kind) -> Result<Report, Failure> {
     let wrong = |e: FileError| Failure::wrong_file(&args.input, e);
+    if args.coding.is_pcm() && kind == Kind::Opus {
+        return Err(Failure::input(
+            "the rung minimal is PCM, which no .opus file holds: write .wav or .pcap",
+        ));
+    }
     let mut recording = Recording::open(&args.input).map_err(wrong)?;
     let key = args.session.key_or_random()?;
     let keys = args.session.keys(&key, u32::from_ne_bytes(random()?))?;

@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 
 use evenkeel_core::error::CodecError;
 use evenkeel_core::framing::{Bandwidth, MAX_FRAMES};
-use evenkeel_core::units::{FrameDuration, SampleRate};
+use evenkeel_core::units::{Channels, FrameDuration, SampleRate};
 use opusic_sys as ffi;
 
 use crate::config::{EncoderConfig, RateControl};
@@ -88,6 +88,19 @@ impl BareEncoder {
         checked(unsafe { ffi::opus_encoder_ctl(self.state.as_ptr(), request, value) }).map(|_| ())
     }
 
+    /// `OPUS_GET_LOOKAHEAD`: samples per channel by which coding delays the sound.
+    ///
+    /// # Errors
+    /// What libopus answers.
+    pub fn lookahead(&self) -> Result<usize, CodecError> {
+        let mut samples = 0i32;
+        // SAFETY: the state is alive; the request writes one `opus_int32`, which outlives the call.
+        let code = unsafe {
+            ffi::opus_encoder_ctl(self.state.as_ptr(), ffi::OPUS_GET_LOOKAHEAD_REQUEST, &raw mut samples)
+        };
+        checked(code).and_then(|_| checked(samples))
+    }
+
     /// `OPUS_RESET_STATE`, which leaves a little behind.
     pub fn reset(&mut self) {
         // SAFETY: the state is alive; the request takes nothing.
@@ -99,6 +112,81 @@ impl Drop for BareEncoder {
     fn drop(&mut self) {
         // SAFETY: libopus created it, and it is not used after this.
         unsafe { ffi::opus_encoder_destroy(self.state.as_ptr()) };
+    }
+}
+
+/// The C decoder as a C program would use it.
+pub struct BareDecoder {
+    state: NonNull<ffi::OpusDecoder>,
+    channels: usize,
+}
+
+impl BareDecoder {
+    /// Creates the C decoder.
+    ///
+    /// # Errors
+    /// What libopus answers.
+    pub fn new(rate: SampleRate, channels: Channels) -> Result<Self, CodecError> {
+        let channels = channels.count();
+        let mut code = 0;
+        // SAFETY: `code` outlives the call.
+        let state = unsafe { ffi::opus_decoder_create(rate.hz() as i32, channels as c_int, &raw mut code) };
+        checked(code)?;
+        let state = NonNull::new(state).ok_or(CodecError::Internal { code, reason: "out of memory" })?;
+        Ok(Self { state, channels })
+    }
+
+    /// `opus_decode_float`: a packet in, interleaved samples out. Returns samples per channel.
+    ///
+    /// # Errors
+    /// What libopus answers.
+    pub fn decode(&mut self, packet: &[u8], out: &mut [f32]) -> Result<usize, CodecError> {
+        self.decode_or_recover(packet, out, false)
+    }
+
+    /// The same for the packet before this one, which was lost: its redundancy, or else concealment. Fills `out`.
+    ///
+    /// # Errors
+    /// What libopus answers.
+    pub fn decode_fec(&mut self, packet: &[u8], out: &mut [f32]) -> Result<usize, CodecError> {
+        self.decode_or_recover(packet, out, true)
+    }
+
+    /// The same for a packet that was lost without anything after it. Fills `out`.
+    ///
+    /// # Errors
+    /// What libopus answers.
+    pub fn conceal(&mut self, out: &mut [f32]) -> Result<usize, CodecError> {
+        self.decode_or_recover(&[], out, false)
+    }
+
+    fn decode_or_recover(
+        &mut self,
+        packet: &[u8],
+        out: &mut [f32],
+        is_fec: bool,
+    ) -> Result<usize, CodecError> {
+        let data = if packet.is_empty() { ptr::null() } else { packet.as_ptr() };
+        let samples = out.len() / self.channels;
+        // SAFETY: the state is alive; the packet, null if there is none, has the bytes announced, and `out` room for
+        // the samples of every channel.
+        checked(unsafe {
+            ffi::opus_decode_float(
+                self.state.as_ptr(),
+                data,
+                packet.len() as i32,
+                out.as_mut_ptr(),
+                samples as c_int,
+                is_fec.into(),
+            )
+        })
+    }
+}
+
+impl Drop for BareDecoder {
+    fn drop(&mut self) {
+        // SAFETY: libopus created it, and it is not used after this.
+        unsafe { ffi::opus_decoder_destroy(self.state.as_ptr()) };
     }
 }
 

@@ -93,7 +93,8 @@ impl FarEnd<'_> {
             let writer = PcapWriter::new(file).map_err(|e| failed(&e))?;
             return Ok(Output::Pcap(PcapOut { writer, from, to }));
         }
-        let opener = Opener::new(self.keys, self.direction, PayloadKind::Opus);
+        let payload = if kind == Kind::Wav { PayloadKind::OpusOrPcm } else { PayloadKind::Opus };
+        let opener = Opener::new(self.keys, self.direction, payload);
         if kind == Kind::Wav {
             let decoder = OpusDecoder::new(self.rate, self.channels).map_err(Failure::input)?;
             let writer = WavWriter::new(file, self.rate, self.channels, WavFormat::Int16);

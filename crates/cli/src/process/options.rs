@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, ValueEnum};
 use evenkeel_core::error::ConfigError;
 use evenkeel_core::framing::Bandwidth;
+use evenkeel_core::ladder::{Ladder, Rung, SinkCapability};
 use evenkeel_core::seal::{SessionKeys, Suite};
 use evenkeel_core::units::{Channels, FrameDuration, SampleRate};
 use evenkeel_opus::{Application, EncoderConfig, RateControl};
@@ -90,6 +91,10 @@ pub(super) struct Coding {
     #[arg(long, value_name = "0-10", default_value_t = 5)]
     complexity: u8,
 
+    /// Which rung of the ladder to be on, as an engine would choose it when there is too much to do
+    #[arg(long, value_enum, default_value = "full")]
+    rung: RungName,
+
     /// Let the bit rate vary freely [default: vary, but bounded]
     #[arg(long, conflicts_with = "cbr")]
     vbr: bool,
@@ -129,6 +134,23 @@ pub(super) struct Coding {
 }
 
 impl Coding {
+    /// The ladder, and the position on it.
+    pub(super) fn ladder(&self) -> (Ladder, usize) {
+        let sink = SinkCapability { pcm: true, clear: false };
+        let ladder = Ladder::new(self.complexity, sink, false);
+        let is_asked = |rung: &Rung| match self.rung {
+            RungName::Full => matches!(rung, Rung::Full { .. }),
+            RungName::Medium => *rung == Rung::Medium,
+            RungName::Minimal => *rung == Rung::Minimal,
+        };
+        (ladder, ladder.rungs().iter().position(is_asked).unwrap_or(0))
+    }
+
+    /// Whether what is sent is PCM, and no Opus.
+    pub(super) fn is_pcm(&self) -> bool {
+        self.rung == RungName::Minimal
+    }
+
     pub(super) fn encoder(&self, sample_rate: SampleRate, channels: Channels) -> EncoderConfig {
         EncoderConfig {
             sample_rate,
@@ -158,6 +180,16 @@ impl Coding {
             ..EncoderConfig::default()
         }
     }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum RungName {
+    /// Opus as asked.
+    Full,
+    /// Opus by the MDCT alone, at complexity 0.
+    Medium,
+    /// PCM.
+    Minimal,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]

@@ -54,6 +54,7 @@ pub(super) struct CodingReport {
     sample_rate_hz: u32,
     channels: usize,
     complexity: u8,
+    rung: String,
     bitrate_asked_bps: u32,
     bitrate_bps: f64,
     frame_ms: f64,
@@ -195,6 +196,7 @@ impl CodingReport {
             sample_rate_hz: config.sample_rate.hz(),
             channels: config.channels.count(),
             complexity: config.complexity,
+            rung: live.rung().to_string(),
             bitrate_asked_bps: config.bitrate,
             bitrate_bps: ratio(
                 counters.payload_bytes as f64 * 8.0,
@@ -318,11 +320,11 @@ impl fmt::Display for Input {
 
 impl fmt::Display for CodingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packets, frame_ms, application, complexity, sample_rate_hz, .. } = self;
+        let Self { packets, frame_ms, application, rung, sample_rate_hz, .. } = self;
         let (got, asked) = (self.bitrate_bps / 1e3, f64::from(self.bitrate_asked_bps) / 1e3);
         let channels = if self.channels == 1 { "mono" } else { "stereo" };
         write!(f, "{packets} packets of {frame_ms} ms, {got:.1} kb/s (asked {asked:.1}): {application}, ")?;
-        write!(f, "complexity {complexity}, {sample_rate_hz} Hz {channels}")?;
+        write!(f, "rung {rung}, {sample_rate_hz} Hz {channels}")?;
         if self.silent_frames > 0 {
             write!(f, "; {} silent frames not sent", self.silent_frames)?;
         }

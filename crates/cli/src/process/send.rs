@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel_core::ladder::{Ladder, SinkCapability};
+use evenkeel_core::codec::Encoder;
+use evenkeel_core::ladder::Rung;
 use evenkeel_core::pcm::{Format, SampleFormat, Samples};
 use evenkeel_core::seal::{Direction, Sealer, SessionKeys};
 use evenkeel_core::sender::{Sender, SenderCounters};
@@ -18,6 +19,7 @@ use crate::failure::Failure;
 pub(super) struct Live {
     sender: Sender<OpusEncoder>,
     config: EncoderConfig,
+    delay: Duration,
     input: Format,
     frame: FrameDuration,
     /// Datagrams of one call, one after the other: where each ends, and when it leaves.
@@ -42,12 +44,17 @@ impl Live {
         let rate = coding.rate.or(next).unwrap_or(SampleRate::HZ_48000);
         let config = coding.encoder(rate, coding.channels.unwrap_or(input.channels));
         let encoder = OpusEncoder::new(config).map_err(Failure::input)?;
-        let ladder = Ladder::new(config.complexity, SinkCapability::default(), false);
+        let lookahead = Duration::from_secs(encoder.lookahead() as u64) / rate.hz();
+        let (ladder, position) = coding.ladder();
         let sealer = Sealer::new(keys, Direction::Downlink, timestamp_start);
-        let sender = Sender::new(input, coding.frame, ladder, encoder, sealer).map_err(Failure::input)?;
+        let mut sender = Sender::new(input, coding.frame, ladder, encoder, sealer).map_err(Failure::input)?;
+        sender.set_position(position);
+        let framing = coding.frame.as_duration() + if coding.is_pcm() { lookahead } else { Duration::ZERO };
+        let delay = sender.delay().saturating_sub(framing);
         Ok(Self {
             sender,
             config,
+            delay,
             input,
             frame: coding.frame,
             bytes: Vec::new(),
@@ -69,12 +76,16 @@ impl Live {
     /// How much later a sample is heard than it would be without coding, the frame itself aside: the delay of
     /// resampler and encoder.
     pub(super) fn delay(&self) -> Duration {
-        self.sender.delay().saturating_sub(self.frame.as_duration())
+        self.delay
     }
 
     /// The duration of a packet.
     pub(super) fn frame(&self) -> FrameDuration {
         self.frame
+    }
+
+    pub(super) fn rung(&self) -> Rung {
+        self.sender.ladder().get(self.sender.position())
     }
 
     pub(super) fn counters(&self) -> SenderCounters {

@@ -69,6 +69,12 @@ fn what_cannot_be_written() {
 }
 
 #[test]
+fn pcm_in_an_opus_file() {
+    let out = directory("pcm_in_an_opus_file").join("out.opus");
+    refused(2, &clip("fr.opus"), &out, "--rung minimal", &["PCM", ".wav or .pcap"]);
+}
+
+#[test]
 fn an_old_file_stays_until_the_new_one_is_complete() {
     let directory = directory("old_file");
     let (cut, out) = (directory.join("cut.wav"), directory.join("out.wav"));

@@ -24,3 +24,23 @@ fn at_a_high_rate_the_sound_is_the_same_and_not_shifted() {
         }
     }
 }
+
+#[test]
+fn every_rung_plays_in_time() {
+    let directory = directory("rungs");
+    let before = samples(&clip("cmn-16k.wav"));
+    for (rung, complexity, name, least) in
+        [("full", 3, "full/3", 5.0), ("medium", 5, "medium", 5.0), ("minimal", 5, "minimal", 80.0)]
+    {
+        for frame in [20, 60] {
+            let output = directory.join("out.wav");
+            let options = format!("--rung {rung} --complexity {complexity} --bitrate 64k --frame {frame}");
+            let report = report(&clip("cmn-16k.wav"), &output, &options);
+            assert_eq!(report["coding"]["rung"], name);
+            let after = samples(&output);
+            assert_eq!(before.len(), after.len(), "{rung}, {frame} ms");
+            let snr = snr(&before, &after);
+            assert!(snr > least, "{rung}, {frame} ms: {snr:.1} dB");
+        }
+    }
+}
