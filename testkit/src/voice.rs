@@ -67,6 +67,21 @@ pub fn snr_db(meant: &[f32], heard: &[f32]) -> f64 {
     10.0 * (signal / noise.max(1e-20)).log10()
 }
 
+/// Segmental signal-to-noise ratio of `heard` against `meant`, both at 48 kHz, in dB: the mean over segments of 20 ms,
+/// each bounded to -10 to 35 dB; segments 40 dB under the loudest do not count (J. H. L. Hansen and B. L. Pellom, "An
+/// effective quality evaluation protocol for speech enhancement algorithms", 1998).
+#[must_use]
+pub fn segmental_snr_db(meant: &[f32], heard: &[f32]) -> f64 {
+    const SEGMENT: usize = 960;
+    let power = |segment: &[f32]| segment.iter().map(|s| f64::from(*s) * f64::from(*s)).sum::<f64>();
+    let loudest = meant.chunks_exact(SEGMENT).map(power).fold(0.0, f64::max);
+    let pairs = meant.chunks_exact(SEGMENT).zip(heard.chunks_exact(SEGMENT));
+    let counted = pairs.filter(|(meant, _)| power(meant) > 1e-4 * loudest);
+    let (sum, count) =
+        counted.fold((0.0, 0), |(sum, count), (m, h)| (sum + snr_db(m, h).clamp(-10.0, 35.0), count + 1));
+    sum / f64::from(count.max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +91,18 @@ mod tests {
         let voice = synthetic(2.0);
         let peak = voice.iter().fold(0.0f32, |peak, s| peak.max(s.abs()));
         assert!((0.1..1.0).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn a_segment_counts_as_much_as_a_louder_one_and_silence_not_at_all() {
+        let mut meant = vec![1.0; 960];
+        meant.extend([0.1; 960]);
+        meant.extend([0.0; 960]);
+        let mut heard = vec![1.1; 960];
+        heard.extend([0.101; 960]);
+        heard.extend([0.3; 960]);
+        let snr = segmental_snr_db(&meant, &heard);
+        assert!((snr - (20.0 + 35.0) / 2.0).abs() < 0.1, "{snr}");
     }
 
     #[test]

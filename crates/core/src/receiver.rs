@@ -8,7 +8,7 @@ use crate::jitter::{Inserted, JitterBuffer, JitterConfig, JitterStats, Playout};
 use crate::pcm::front;
 use crate::resample::Resampler;
 use crate::seal::Opener;
-use crate::units::{FrameDuration, SampleRate, Time};
+use crate::units::{Channels, FrameDuration, SampleRate, Time};
 
 /// What a stretch of output is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +155,12 @@ impl<D: Decoder> Receiver<D> {
     #[must_use]
     pub const fn output_rate(&self) -> SampleRate {
         self.output
+    }
+
+    /// The channels of the samples it gives.
+    #[must_use]
+    pub fn channels(&self) -> Channels {
+        self.decoder.channels()
     }
 
     /// What its jitter buffer measured and did: delay, loss, late.
