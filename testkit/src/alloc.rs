@@ -40,6 +40,12 @@ pub fn count_allocations<R>(work: impl FnOnce() -> R) -> u64 {
     count
 }
 
+/// How often this thread has allocated or reallocated since it began: for code that runs on a thread of its own and
+/// can only look from within. Always zero if [`CountingAllocator`] is not the global allocator.
+pub fn allocations_of_this_thread() -> u64 {
+    COUNT.get()
+}
+
 /// The largest single allocation, in bytes, that `work` made on this thread: what a header that lies can cost.
 ///
 /// # Panics

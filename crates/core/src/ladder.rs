@@ -225,6 +225,10 @@ impl Controller {
     /// Takes the time one frame took, from its arrival until it was ready, and the best position its lane can carry
     /// (0 if the lane has room). Returns the change, if there is one.
     pub fn handle_frame(&mut self, now: Time, took: Duration, lane_position: usize) -> Option<Change> {
+        // A frame from before the last change waited for frames on another rung, and says nothing about this one.
+        if self.changed_at.is_some_and(|at| now.since(at) < took) {
+            return self.handle_plan(now, lane_position);
+        }
         self.window.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.decide(now, took, lane_position)
     }
@@ -325,6 +329,16 @@ mod tests {
         let changes: Vec<_> =
             (0..11).filter_map(|i| mean.handle_frame(Time::from_millis(i), 11 * MS, 0)).collect();
         assert_eq!(changes.len(), 1);
+    }
+
+    #[test]
+    fn frames_that_one_hiccup_delayed_cost_one_rung_together() {
+        let mut c = controller();
+        let slow = |c: &mut Controller, now, took| c.handle_frame(Time::from_millis(now), took, 0).is_some();
+        assert!(slow(&mut c, 1_000, 90 * MS));
+        assert!(!slow(&mut c, 1_001, 71 * MS));
+        assert!(!slow(&mut c, 1_002, 52 * MS));
+        assert!(slow(&mut c, 1_030, 16 * MS), "this one came after the change");
     }
 
     #[test]

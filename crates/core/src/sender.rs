@@ -130,6 +130,12 @@ impl<E: Encoder> Sender<E> {
         self.chain.media += gap;
     }
 
+    /// Media time of the next frame.
+    #[must_use]
+    pub const fn media(&self) -> Duration {
+        self.chain.media
+    }
+
     /// Goes to another rung of its ladder, from the next frame on. A position below the last mutes.
     pub fn set_position(&mut self, position: usize) {
         self.chain.position = position;

@@ -3,7 +3,11 @@
 //!
 //! Values are nanoseconds by convention, but nothing depends on it.
 
+mod shared;
+
 use core::fmt;
+
+pub use shared::SharedHistogram;
 
 /// Sub-buckets per power of two, as a power of two: 16, so that a percentile is at most 6.25 % above the truth.
 const SUB_BITS: u32 = 4;
