@@ -16,6 +16,9 @@ const RELAY: Duration = Duration::from_micros(2);
 /// How much speech is coded for a measurement. Costs as much time as it measures: some milliseconds.
 const FRAMES: usize = 24;
 
+/// How many kinds are remembered. One more forgets the first, which costs measuring it anew.
+const KINDS: usize = 64;
+
 /// What was measured so far, by kind of stream.
 #[derive(Debug, Default)]
 pub(crate) struct Calibration {
@@ -31,6 +34,9 @@ impl Calibration {
             return Ok(*cost);
         }
         let cost = measure(*encoder, config.frame)?;
+        if self.known.len() >= KINDS {
+            self.known.remove(0);
+        }
         self.known.push((*encoder, config.frame, cost));
         Ok(cost)
     }

@@ -39,7 +39,7 @@ pub struct EngineConfig {
     pub allow_emergency: bool,
     /// Whether a new stream over capacity is refused. Default on. Off, the ladder has to make room for it.
     pub admission: bool,
-    /// The most streams a lane holds. Default 4096. Costs 16 bytes each, held from the start.
+    /// The most streams a lane holds. Default 4096. Costs a quarter of a byte each, held from the start.
     pub max_streams_per_lane: usize,
 }
 
@@ -69,11 +69,12 @@ impl EngineConfig {
     /// [`ConfigError::Range`] names the field and what it takes.
     pub fn check(&self) -> Result<(), ConfigError> {
         let percent = |share: f64| (share * 100.0).round() as i64;
-        range("lanes", self.lanes as i64, 1, 1024)?;
+        range("lanes", i64::try_from(self.lanes).unwrap_or(i64::MAX), 1, 1024)?;
         range("budget in %", percent(self.budget), 10, 100)?;
         range("step_down_load in %", percent(self.step_down_load), 10, 100)?;
         range("step_up_load in %", percent(self.step_up_load), 5, percent(self.step_down_load) - 1)?;
-        range("max_streams_per_lane", self.max_streams_per_lane as i64, 1, 1 << 20)
+        let most = i64::try_from(self.max_streams_per_lane).unwrap_or(i64::MAX);
+        range("max_streams_per_lane", most, 1, 1 << 20)
     }
 }
 
@@ -89,7 +90,7 @@ pub enum Pacing {
     /// The lead is what the codec and the lane have to get ready in, and the delay the stream pays for punctuality:
     /// 1.725 ms by default ([`Pacing::DEFAULT_LEAD`]).
     Paced {
-        /// From the push of a frame until its packet is due.
+        /// From the push of a frame until its packet is due, up to 10 s.
         lead: Duration,
     },
     /// As soon as they are ready.
@@ -133,9 +134,10 @@ pub struct StreamConfig {
     pub frame: FrameDuration,
     /// When packets leave. Default paced.
     pub pacing: Pacing,
-    /// How many frames may wait for the codec. Default 4. One more drops the oldest, which is counted.
+    /// How many frames may wait for the codec, 1 to 1024. Default 4. One more drops the oldest, which is counted. Costs
+    /// a frame's memory each.
     pub queue_frames: usize,
-    /// How late a packet may leave at all. Default 50 ms. Later than that it is dropped and counted.
+    /// How late a packet may leave at all, up to a minute. Default 50 ms. Later than that it is dropped and counted.
     pub late_limit: Duration,
 }
 
@@ -150,6 +152,20 @@ impl StreamConfig {
     #[must_use]
     pub fn relay(frame: FrameDuration) -> Self {
         Self { frame, ..Self::new(Work::Relay) }
+    }
+
+    /// Whether a stream can be opened so, as far as these settings alone tell.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`] names the field and what it takes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        range("queue_frames", i64::try_from(self.queue_frames).unwrap_or(i64::MAX), 1, 1024)?;
+        range("late_limit in ms", millis(self.late_limit), 0, 60_000)?;
+        match self.pacing {
+            Pacing::Paced { lead } => range("lead in ms", millis(lead), 0, 10_000),
+            Pacing::Immediate => Ok(()),
+        }
     }
 
     fn new(work: Work) -> Self {

@@ -1,7 +1,6 @@
 //! How a caller holds a stream: push frames in, take packets out, ask for a report, close.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,9 +9,12 @@ use evenkeel_core::relay::MAX_OPUS_PACKET;
 use evenkeel_sys::clock;
 use thiserror::Error;
 
-use crate::conduit::Conduit;
+use crate::frames::Frame;
+use crate::link::Link;
+use crate::metrics::StreamReport;
+use crate::outlet::Outlet;
 use crate::pool::Shared;
-use crate::stream::{Frame, Packet, StreamId};
+use crate::stream::{Packet, StreamId};
 
 /// A push was refused. The stream is as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -49,27 +51,6 @@ pub enum PushError {
         /// What it has, in bytes.
         actual: usize,
     },
-}
-
-/// What a stream shares between its handle and the lane it is on.
-#[derive(Debug)]
-pub(crate) struct Signal {
-    /// The lane it is on.
-    pub(crate) lane: AtomicUsize,
-    /// Whether that lane was told that there are frames.
-    pub(crate) told: AtomicBool,
-    /// Whether it was closed.
-    pub(crate) closed: AtomicBool,
-}
-
-impl Signal {
-    pub(crate) fn new(lane: usize) -> Arc<Self> {
-        Arc::new(Self {
-            lane: AtomicUsize::new(lane),
-            told: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-        })
-    }
 }
 
 /// What may be pushed into a stream.
@@ -121,12 +102,12 @@ impl Batch<'_> {
     }
 
     fn tell(&mut self, stream: &StreamHandle) {
-        if let Some(lane) = stream.tell() {
-            match self.lanes.get_mut(lane) {
-                Some(told) => *told = true,
-                // A stream of another engine.
-                None => stream.shared.wake(lane),
-            }
+        let lane = stream.shared.tell(&stream.link);
+        if std::ptr::eq(self.shared, &*stream.shared) {
+            self.lanes[lane] = true;
+        } else {
+            // A stream of another engine.
+            stream.shared.wake(lane);
         }
     }
 }
@@ -139,28 +120,26 @@ impl Drop for Batch<'_> {
 
 /// A stream that runs on an engine. Closed when dropped.
 ///
-/// Pushing is cheap, never blocks and allocates nothing once the first frames went through; any thread may do it.
+/// Pushing is cheap, waits for nobody but others who push into the same stream, and allocates nothing once the first
+/// frames went through; any thread may do it.
 pub struct StreamHandle {
-    pub(crate) id: StreamId,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) signal: Arc<Signal>,
-    pub(crate) input: Arc<Conduit<Frame>>,
+    pub(crate) link: Arc<Link>,
     pub(crate) accepts: Accepts,
-    pub(crate) tickets: AtomicU64,
     pub(crate) phase: Duration,
 }
 
 impl std::fmt::Debug for StreamHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamHandle").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("StreamHandle").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
 impl StreamHandle {
     /// Its name.
     #[must_use]
-    pub const fn id(&self) -> StreamId {
-        self.id
+    pub fn id(&self) -> StreamId {
+        self.link.id()
     }
 
     /// The moment within each frame period, on the monotonic clock, at which the engine would like frames to be
@@ -214,42 +193,31 @@ impl StreamHandle {
     }
 
     fn queue(&self, fill: impl FnOnce(&mut Frame)) -> Result<u64, PushError> {
-        if self.signal.closed.load(Ordering::Acquire) {
+        if self.link.is_closed() || self.shared.is_shut_down() {
             return Err(PushError::Closed);
         }
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        self.input.push(|frame| {
+        Ok(self.link.input.push(|frame| {
             fill(frame);
-            frame.ticket = ticket;
             frame.pushed_at = clock::now();
-        });
-        Ok(ticket)
-    }
-
-    /// Notes for the lane that there are frames. Returns the lane if it has to be woken; one note a stream is enough,
-    /// as the lane takes all frames that it finds.
-    fn tell(&self) -> Option<usize> {
-        if self.signal.told.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        let lane = self.signal.lane.load(Ordering::Acquire);
-        self.shared.tell(lane, self.id);
-        Some(lane)
+        }))
     }
 
     fn tell_and_wake(&self) {
-        if let Some(lane) = self.tell() {
-            self.shared.wake(lane);
-        }
+        let lane = self.shared.tell(&self.link);
+        self.shared.wake(lane);
+    }
+
+    /// What the stream did so far.
+    #[must_use]
+    pub fn report(&self) -> StreamReport {
+        self.link.report()
     }
 
     /// Closes the stream: what is queued in it is dropped. Returns whether it was still open.
     pub fn close(&self) -> bool {
-        if self.signal.closed.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        self.shared.close(self.id, self.signal.lane.load(Ordering::Acquire));
-        true
+        let was_open = self.link.close();
+        self.shared.close(&self.link);
+        was_open
     }
 }
 
@@ -261,17 +229,19 @@ impl Drop for StreamHandle {
 
 /// Where the packets of one or many streams come out, in the order they left.
 ///
-/// A consumer that stalls loses the oldest packets, which is counted, and harms nobody else.
+/// A consumer that stalls loses the oldest packets, which is counted, and harms nobody else. Several consumers may
+/// share an output; each packet goes to one of them.
 #[derive(Clone)]
 pub struct Output {
-    pub(crate) queue: Arc<Conduit<Packet>>,
+    pub(crate) queue: Arc<Outlet>,
 }
 
 impl Output {
-    /// An output that holds at most `capacity` packets for its consumer.
+    /// An output that holds `capacity` packets for its consumer, 1 to 1,048,576; what is beyond that is taken for the
+    /// nearest of them. Where many lanes push at once it may hold a few more.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { queue: Conduit::new(capacity) }
+        Self { queue: Outlet::new(capacity) }
     }
 
     /// Takes the next packet, if there is one.
@@ -291,7 +261,8 @@ impl Output {
         self.queue.poll_pop(context)
     }
 
-    /// Gives a packet back so that its buffer is reused.
+    /// Gives a packet back so that its buffer is reused. A consumer that does so for every packet keeps the lanes from
+    /// allocating.
     pub fn recycle(&self, packet: Packet) {
         self.queue.recycle(packet);
     }
@@ -299,7 +270,7 @@ impl Output {
     /// Packets dropped because the consumer did not take them in time.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.queue.displaced()
+        self.queue.dropped()
     }
 
     /// Ends the waiting of whoever waits; nothing will come.
@@ -315,20 +286,12 @@ pub enum RequestError {
     /// The frame could not be pushed.
     #[error(transparent)]
     Push(#[from] PushError),
-    /// No answer in time. The frame may still be coded; its packet is dropped then.
+    /// No answer in time. The frame may still be coded; what it becomes is dropped then.
     #[error("no packet within {limit:?}: the engine is overloaded")]
     Timeout {
         /// How long was waited.
         limit: Duration,
     },
-}
-
-/// A stream in request form: one frame in, its packet out.
-#[derive(Debug)]
-pub struct Requester {
-    pub(crate) handle: StreamHandle,
-    pub(crate) output: Output,
-    pub(crate) limit: Duration,
 }
 
 impl std::fmt::Debug for Output {
@@ -337,37 +300,59 @@ impl std::fmt::Debug for Output {
     }
 }
 
+/// A stream in request form: one frame in, what it becomes out.
+#[derive(Debug)]
+pub struct Requester {
+    pub(crate) handle: StreamHandle,
+    pub(crate) output: Output,
+    pub(crate) limit: Duration,
+}
+
 impl Requester {
     /// How long an answer may take, unless told otherwise.
     pub const DEFAULT_LIMIT: Duration = Duration::from_millis(50);
 
-    /// Codes one frame. Blocks the calling thread until its packet is there, for the limit at most. Where there is
-    /// nothing to send (DTX), the packet has no datagram.
+    /// Codes one frame and calls `sink` with each packet that it completed: one as a rule, none where there is nothing
+    /// to send (DTX), several of PCM. Returns how many. Blocks the calling thread, for the limit at most.
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn request(&mut self, samples: Samples<'_>) -> Result<Packet, RequestError> {
+    pub fn request(
+        &mut self,
+        samples: Samples<'_>,
+        sink: impl FnMut(&Packet),
+    ) -> Result<usize, RequestError> {
         let ticket = self.handle.push(samples)?;
-        self.answer(ticket)
+        self.answer(ticket, sink)
     }
 
-    /// As [`Requester::request`] for an Opus packet of a relay; while it gathers, the answer has no datagram.
+    /// As [`Requester::request`] for an Opus packet of a relay; none while it gathers, several where it was split.
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn request_opus(&mut self, packet: &[u8]) -> Result<Packet, RequestError> {
+    pub fn request_opus(&mut self, packet: &[u8], sink: impl FnMut(&Packet)) -> Result<usize, RequestError> {
         let ticket = self.handle.push_opus(packet)?;
-        self.answer(ticket)
+        self.answer(ticket, sink)
     }
 
-    fn answer(&self, ticket: u64) -> Result<Packet, RequestError> {
+    fn answer(&self, ticket: u64, mut sink: impl FnMut(&Packet)) -> Result<usize, RequestError> {
         let until = clock::now() + self.limit;
+        let mut packets = 0;
         loop {
             let left = until.since(clock::now());
             match self.output.recv_timeout(left) {
-                Some(packet) if packet.ticket == ticket => return Ok(packet),
-                // The answer to a request that was given up.
-                Some(packet) => self.output.recycle(packet),
+                Some(packet) => {
+                    // Others answer a request that was given up.
+                    let (is_mine, is_last) = (packet.ticket == ticket, packet.ends_push);
+                    if is_mine && packet.header.is_some() {
+                        sink(&packet);
+                        packets += 1;
+                    }
+                    self.output.recycle(packet);
+                    if is_mine && is_last {
+                        return Ok(packets);
+                    }
+                }
                 None if self.output.queue.is_closed() => return Err(PushError::Closed.into()),
                 None => return Err(RequestError::Timeout { limit: self.limit }),
             }
@@ -378,10 +363,5 @@ impl Requester {
     #[must_use]
     pub const fn handle(&self) -> &StreamHandle {
         &self.handle
-    }
-
-    /// Gives a packet back so that its buffer is reused.
-    pub fn recycle(&self, packet: Packet) {
-        self.output.recycle(packet);
     }
 }

@@ -27,14 +27,23 @@
 
 mod admission;
 mod calibrate;
-mod conduit;
 mod config;
+mod desk;
+mod driver;
+mod figures;
+mod frames;
 mod handle;
 mod lane;
+mod link;
+mod lock;
 mod metrics;
+mod notes;
+mod outlet;
 mod phase;
 mod plan;
 mod pool;
+mod port;
+mod schedule;
 mod stream;
 
 pub use admission::Refused;

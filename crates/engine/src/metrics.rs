@@ -1,32 +1,13 @@
 //! What streams and lanes tell of themselves, and the same as Prometheus text.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use evenkeel_core::stats::{Histogram, Summary};
 
 use crate::stream::StreamId;
 
-/// What a stream counts as it goes.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StreamFigures {
-    pub(crate) frames: u64,
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-    pub(crate) late: u64,
-    pub(crate) output_dropped: u64,
-    pub(crate) refused: u64,
-    pub(crate) underruns: u64,
-    pub(crate) silent: u64,
-    pub(crate) muted: u64,
-    pub(crate) fallbacks: u64,
-    pub(crate) rung_changes: u64,
-    pub(crate) key_exhausted: bool,
-    pub(crate) processing: Histogram,
-    pub(crate) latency: Histogram,
-    pub(crate) departure: Histogram,
-}
-
-/// What one stream did since it was opened. Times are in nanoseconds.
+/// What one stream did since it was opened. Histograms are in nanoseconds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StreamReport {
@@ -44,9 +25,9 @@ pub struct StreamReport {
     pub dropped: u64,
     /// Frames and packets dropped because they were more than the limit late.
     pub late: u64,
-    /// Packets dropped because the consumer did not take them.
+    /// Packets, of any stream, that its own displaced in an output whose consumer did not take them.
     pub output_dropped: u64,
-    /// Pushed packets that were no valid Opus (relay).
+    /// Frames of which no packet could be made: no valid Opus (relay), or the key is used up.
     pub refused: u64,
     /// Times the schedule was laid anew because a frame came too late for its deadline.
     pub underruns: u64,
@@ -56,6 +37,8 @@ pub struct StreamReport {
     pub muted: u64,
     /// Frames that a lower rung carried because the encoder failed.
     pub fallbacks: u64,
+    /// Panics of its encoder; the first closes the stream.
+    pub panics: u64,
     /// Changes of rung.
     pub rung_changes: u64,
     /// The key has sealed all it may; the stream is silent until it is opened anew.
@@ -66,9 +49,14 @@ pub struct StreamReport {
     pub position: usize,
     /// Frames that wait for the codec.
     pub queued: usize,
-    /// What one frame costs, in nanoseconds: a mean over about a second.
-    pub cost: f64,
-    /// From the push of a frame until its packet was ready.
+    /// What one frame costs: a mean over about fifty.
+    pub cost: Duration,
+    /// The mean of `processing` over the last hundred frames.
+    pub recent_mean: Duration,
+    /// The largest of `processing` over the last hundred frames.
+    pub recent_max: Duration,
+    /// From when a frame could be taken up (it was pushed, and its stream was not far ahead of its deadlines) until
+    /// it was worked on.
     pub processing: Histogram,
     /// From the push of a frame until its packet left.
     pub latency: Histogram,
@@ -126,15 +114,25 @@ pub struct Totals {
     pub late: u64,
     /// Packets dropped because a consumer did not take them.
     pub output_dropped: u64,
+    /// Frames of which no packet could be made: no valid Opus (relay), or a key is used up.
+    pub refused: u64,
+    /// Times a schedule was laid anew because a frame came too late for its deadline.
+    pub underruns: u64,
+    /// Frames in which there was nothing to hear and nothing was sent.
+    pub silent: u64,
+    /// Frames that no rung could carry.
+    pub muted: u64,
     /// Frames that a lower rung carried because an encoder failed.
     pub fallbacks: u64,
+    /// Streams closed because their encoder panicked.
+    pub panics: u64,
     /// Changes of rung.
     pub rung_changes: u64,
-    /// From the push of a frame until its packet was ready.
+    /// From when a frame could be taken up until it was worked on, in nanoseconds.
     pub processing: Histogram,
-    /// From the push of a frame until its packet left.
+    /// From the push of a frame until its packet left, in nanoseconds.
     pub latency: Histogram,
-    /// From when a packet should have left until it left.
+    /// Between when a packet should have left and when it left, in nanoseconds.
     pub departure: Histogram,
 }
 
@@ -147,26 +145,16 @@ impl Totals {
         self.dropped += stream.dropped;
         self.late += stream.late;
         self.output_dropped += stream.output_dropped;
+        self.refused += stream.refused;
+        self.underruns += stream.underruns;
+        self.silent += stream.silent;
+        self.muted += stream.muted;
         self.fallbacks += stream.fallbacks;
+        self.panics += stream.panics;
         self.rung_changes += stream.rung_changes;
         self.processing.merge(&stream.processing);
         self.latency.merge(&stream.latency);
         self.departure.merge(&stream.departure);
-    }
-
-    /// Adds other totals.
-    pub fn merge(&mut self, other: &Self) {
-        self.streams += other.streams;
-        self.frames += other.frames;
-        self.packets += other.packets;
-        self.dropped += other.dropped;
-        self.late += other.late;
-        self.output_dropped += other.output_dropped;
-        self.fallbacks += other.fallbacks;
-        self.rung_changes += other.rung_changes;
-        self.processing.merge(&other.processing);
-        self.latency.merge(&other.latency);
-        self.departure.merge(&other.departure);
     }
 }
 
@@ -189,11 +177,16 @@ impl Report {
                 "Packets dropped because a consumer did not take them.",
                 totals.output_dropped,
             ),
+            ("frames_refused_total", "Frames of which no packet could be made.", totals.refused),
+            ("frames_silent_total", "Frames in which there was nothing to hear.", totals.silent),
+            ("frames_muted_total", "Frames that no rung could carry.", totals.muted),
+            ("underruns_total", "Times a frame came too late for its deadline.", totals.underruns),
             (
                 "encoder_fallbacks_total",
                 "Frames a lower rung carried because an encoder failed.",
                 totals.fallbacks,
             ),
+            ("encoder_panics_total", "Streams closed because their encoder panicked.", totals.panics),
             ("rung_changes_total", "Changes of rung.", totals.rung_changes),
         ] {
             family(&mut out, name, help, "counter");
@@ -202,11 +195,15 @@ impl Report {
         for (name, help, histogram) in [
             (
                 "processing_seconds",
-                "From the push of a frame until its packet was ready.",
+                "From when a frame could be taken up until it was worked on.",
                 &totals.processing,
             ),
             ("latency_seconds", "From the push of a frame until its packet left.", &totals.latency),
-            ("departure_error_seconds", "How late packets left.", &totals.departure),
+            (
+                "departure_error_seconds",
+                "Between when packets should have left and when they did.",
+                &totals.departure,
+            ),
         ] {
             quantiles(&mut out, name, help, histogram);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_core::ladder::Rung;
+use evenkeel_core::ladder::{Ladder, Rung};
 
 /// What a rung costs relative to `full/10`, in thousandths, before anything was measured: the encode of 20 ms of
 /// speech at 48 kHz with libopus 1.6.1, as `evenkeel bench` prints it.
@@ -24,55 +24,67 @@ pub(crate) const fn relative_cost(rung: Rung) -> u32 {
     }
 }
 
-/// The cost of one stream's frames: a moving mean, carried over when the rung changes.
+/// How many positions a plan may have: those of the longest ladder.
+pub(crate) const POSITIONS: usize = Ladder::MAX;
+
+/// The load a lane or a stream would have at each position, as shares of the lane.
+pub(crate) type Loads = [f64; POSITIONS];
+
+/// What one stream's frames cost on each rung of its ladder: a moving mean of what was measured on one, from which
+/// the others follow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
+    /// What each position costs relative to the first.
+    ratios: [f64; POSITIONS],
+    /// What the first position would cost, in nanoseconds, if the ratios were right.
     nanos: f64,
+    /// What it did cost when the stream was last there: nothing costs more, whatever the ratios say.
+    top: f64,
     measured: u32,
 }
 
 impl Cost {
-    /// An estimate that the first frames correct.
-    pub(crate) const fn estimate(per_frame: Duration) -> Self {
-        Self { nanos: per_frame.as_nanos() as f64, measured: 0 }
+    /// An estimate of what a frame costs at the first position, which the first frames correct. A stream without a
+    /// ladder costs the same at all positions.
+    pub(crate) fn estimate(per_frame: Duration, ladder: Option<&Ladder>) -> Self {
+        let ratio = |ladder: &Ladder, position: usize| {
+            let relative = |position: usize| f64::from(relative_cost(ladder.get(position)));
+            relative(position.min(ladder.last())) / relative(0)
+        };
+        let ratios = core::array::from_fn(|position| ladder.map_or(1.0, |ladder| ratio(ladder, position)));
+        let nanos = (per_frame.as_nanos() as f64).max(1.0);
+        Self { ratios, nanos, top: nanos, measured: 0 }
     }
 
-    /// Takes what one frame cost.
-    pub(crate) fn record(&mut self, cost: Duration) {
+    /// Takes what one frame cost at a position.
+    pub(crate) fn record(&mut self, position: usize, nanos: f64) {
         self.measured = self.measured.saturating_add(1);
         // The plain mean at first, then one that forgets over about a second of frames.
         let weight = 1.0 / f64::from(self.measured.min(50));
         // One frame that was interrupted by the machine must not look like a codec that became slow.
-        let nanos = (cost.as_nanos() as f64).min(self.ceiling());
+        let nanos = (nanos / self.ratios[position.min(POSITIONS - 1)]).clamp(1.0, self.nanos * 4.0);
         self.nanos += (nanos - self.nanos) * weight;
+        if position == 0 {
+            self.top = self.nanos;
+        }
     }
 
-    fn ceiling(&self) -> f64 {
-        if self.measured > 10 { self.nanos * 4.0 } else { f64::MAX }
-    }
-
-    /// The rung changed: expect what the other costs relative to this one.
-    pub(crate) fn rescale(&mut self, from: Rung, to: Rung) {
-        self.nanos = self.at(from, to);
+    /// The rung changed: what is measured from here on says more than what was.
+    pub(crate) fn rung_changed(&mut self) {
         self.measured = self.measured.min(5);
     }
 
-    /// What a frame would cost on rung `to`, measured on rung `from`, in nanoseconds.
-    pub(crate) fn at(&self, from: Rung, to: Rung) -> f64 {
-        self.nanos * f64::from(relative_cost(to)) / f64::from(relative_cost(from))
+    /// What a frame costs at a position, in nanoseconds.
+    pub(crate) fn at(&self, position: usize) -> f64 {
+        (self.nanos * self.ratios[position.min(POSITIONS - 1)]).min(self.top)
     }
 
-    /// The mean, in nanoseconds.
-    pub(crate) const fn nanos(&self) -> f64 {
-        self.nanos
+    /// The load at each position of one such frame each `frame`.
+    pub(crate) fn loads(&self, frame: Duration) -> Loads {
+        let per_nano = 1.0 / frame.as_nanos().max(1) as f64;
+        core::array::from_fn(|position| self.at(position) * per_nano)
     }
 }
-
-/// How many positions a plan may have: those of the longest ladder.
-pub(crate) const POSITIONS: usize = evenkeel_core::ladder::Ladder::MAX;
-
-/// The load a lane would have at each position, as shares of the lane.
-pub(crate) type Loads = [f64; POSITIONS];
 
 /// Chooses the position of all streams of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +117,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evenkeel_core::ladder::SinkCapability;
     use proptest::prelude::*;
 
     /// The loads of a lane that would be `full` busy at the best position.
@@ -122,16 +135,41 @@ mod tests {
         assert_eq!(plan.update(&loads(0.79)), 0);
     }
 
+    const LADDER: fn() -> Ladder = || Ladder::new(10, SinkCapability::default(), false);
+
     #[test]
     fn a_cost_follows_what_is_measured_but_not_a_single_spike() {
-        let mut cost = Cost::estimate(Duration::from_micros(500));
-        (0..100).for_each(|_| cost.record(Duration::from_micros(100)));
-        assert!((cost.nanos() - 100_000.0).abs() < 5_000.0);
-        cost.record(Duration::from_millis(50));
-        assert!(cost.nanos() < 120_000.0);
-        let (from, to) = (Rung::Full { complexity: 10 }, Rung::Medium);
-        cost.rescale(from, to);
-        assert!(cost.nanos() < 20_000.0);
+        let mut cost = Cost::estimate(Duration::from_micros(500), Some(&LADDER()));
+        (0..100).for_each(|_| cost.record(0, 100_000.0));
+        assert!((cost.at(0) - 100_000.0).abs() < 5_000.0);
+        cost.record(0, 50_000_000.0);
+        assert!(cost.at(0) < 120_000.0);
+        let medium = LADDER().last();
+        assert!(cost.at(medium) < 20_000.0);
+        assert_eq!(cost.at(POSITIONS), cost.at(medium), "nothing is below the last");
+    }
+
+    #[test]
+    fn what_is_measured_on_one_rung_tells_of_the_others() {
+        let mut cost = Cost::estimate(Duration::from_micros(100), Some(&LADDER()));
+        cost.rung_changed();
+        (0..200).for_each(|_| cost.record(2, 37_000.0));
+        assert!((cost.at(0) - 50_000.0).abs() < 100.0);
+    }
+
+    #[test]
+    fn an_encoder_whose_cost_does_not_follow_the_ladder_is_not_thought_dear_on_the_best_rung() {
+        let mut cost = Cost::estimate(Duration::from_micros(100), Some(&LADDER()));
+        (0..100).for_each(|_| cost.record(0, 100_000.0));
+        cost.rung_changed();
+        (0..100).for_each(|_| cost.record(LADDER().last(), 100_000.0));
+        assert!((cost.at(0) - 100_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn without_a_ladder_all_positions_cost_the_same() {
+        let loads = Cost::estimate(Duration::from_micros(2), None).loads(Duration::from_millis(20));
+        assert!(loads.iter().all(|load| (load - 1e-4).abs() < 1e-12), "{loads:?}");
     }
 
     proptest! {

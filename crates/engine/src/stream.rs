@@ -1,72 +1,30 @@
-//! One stream as a lane sees it: frames in, work on them, packets out at their deadlines. Knows no clock.
+//! One stream within its lane: frames in, packets out at their deadlines. Knows no clock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use evenkeel_core::codec::Encoder;
-use evenkeel_core::error::SenderError;
+use evenkeel_core::error::{RelayError, SealError, SenderError};
+use evenkeel_core::framing::Frames;
 use evenkeel_core::ladder::{Change, Controller, Rung};
 use evenkeel_core::packet::Header;
 use evenkeel_core::pcm::Samples;
 use evenkeel_core::relay::DownRelay;
 use evenkeel_core::seal::Sealed;
 use evenkeel_core::sender::Sender;
+use evenkeel_core::stats::Window;
 use evenkeel_core::units::{FrameDuration, Time};
 
-use crate::conduit::Conduit;
 use crate::config::Pacing;
-use crate::handle::Signal;
-use crate::metrics::StreamFigures;
-use crate::plan::Cost;
+use crate::frames::{Frame, FrameData};
+use crate::link::Link;
+use crate::outlet::Outlet;
+use crate::plan::{Cost, Loads};
+use crate::schedule::Schedule;
 
 /// Names a stream, for as long as the engine lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
-
-/// A frame on its way to a lane.
-#[derive(Debug, Default)]
-pub(crate) struct Frame {
-    pub(crate) data: FrameData,
-    pub(crate) pushed_at: Time,
-    pub(crate) ticket: u64,
-}
-
-/// What was pushed. The buffers are reused.
-#[derive(Debug, Default)]
-pub(crate) enum FrameData {
-    #[default]
-    Empty,
-    F32(Vec<f32>),
-    I16(Vec<i16>),
-    Opus(Vec<u8>),
-}
-
-impl FrameData {
-    /// Copies samples in, into the buffer that is there if it is of their kind.
-    pub(crate) fn fill(&mut self, samples: Samples<'_>) {
-        match (&mut *self, samples) {
-            (Self::F32(buffer), Samples::F32(samples)) => refill(buffer, samples),
-            (Self::I16(buffer), Samples::I16(samples)) => refill(buffer, samples),
-            (_, Samples::F32(samples)) => *self = Self::F32(samples.to_vec()),
-            (_, Samples::I16(samples)) => *self = Self::I16(samples.to_vec()),
-        }
-    }
-
-    /// Copies an Opus packet in.
-    pub(crate) fn fill_opus(&mut self, packet: &[u8]) {
-        match self {
-            Self::Opus(buffer) => refill(buffer, packet),
-            _ => *self = Self::Opus(packet.to_vec()),
-        }
-    }
-}
-
-fn refill<T: Copy>(buffer: &mut Vec<T>, data: &[T]) {
-    buffer.clear();
-    buffer.extend_from_slice(data);
-}
 
 /// A packet on its way out of a lane.
 #[derive(Clone, Debug, Default)]
@@ -75,9 +33,9 @@ pub struct Packet {
     pub stream: StreamId,
     /// The ticket of the push that completed it.
     pub ticket: u64,
-    /// The whole sealed datagram. Empty where the frame needs no packet (DTX, muted) and every push is answered.
+    /// The whole sealed datagram.
     pub datagram: Vec<u8>,
-    /// Its header, if there is a datagram.
+    /// Its header.
     pub header: Option<Header>,
     /// Media time of its first sample since the stream began.
     pub media_time: Duration,
@@ -89,6 +47,8 @@ pub struct Packet {
     pub due: Time,
     /// When it left.
     pub departed: Time,
+    /// Request form: whether it is the last that the push completed. It may then be without a datagram.
+    pub(crate) ends_push: bool,
 }
 
 /// The codec chain of a stream.
@@ -97,12 +57,20 @@ pub(crate) enum Chain {
     Relay(Box<DownRelay>),
 }
 
+impl Chain {
+    /// Media time of the next packet: where the chain's own clock stands.
+    fn media(&self) -> Duration {
+        match self {
+            Self::Transcode(sender) => sender.media(),
+            Self::Relay(relay) => relay.media(),
+        }
+    }
+}
+
 /// Everything needed to put a stream on a lane.
 pub(crate) struct StreamParts {
-    pub(crate) id: StreamId,
-    pub(crate) input: Arc<Conduit<Frame>>,
-    pub(crate) output: Arc<Conduit<Packet>>,
-    pub(crate) signal: Arc<Signal>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) output: Arc<Outlet>,
     pub(crate) chain: Chain,
     pub(crate) controller: Option<Controller>,
     pub(crate) frame: FrameDuration,
@@ -115,202 +83,211 @@ pub(crate) struct StreamParts {
 
 /// A stream with all its state. Moves between lanes as a whole.
 pub(crate) struct Stream {
-    parts: StreamParts,
-    /// When media time zero is due; known from the first packet on.
-    anchor: Option<Time>,
-    slack: Slack,
-    /// Media time of the next frame: where the chain's own clock stands.
-    media: Duration,
-    ready: VecDeque<Packet>,
-    spare: Vec<Packet>,
-    pub(crate) figures: StreamFigures,
-    /// Whether a lane has an entry for it among its jobs.
-    pub(crate) job_queued: bool,
+    link: Arc<Link>,
+    chain: Chain,
+    controller: Option<Controller>,
+    schedule: Schedule,
+    /// The frame that is worked on.
+    frame: Frame,
+    frame_duration: FrameDuration,
+    pacing: Pacing,
+    late_limit: Duration,
+    answers_every_push: bool,
+    /// When it would be its turn again if its frames came no faster than they last (immediate pacing).
+    turn: Time,
+    cost: Cost,
+    /// What was spent since the media clock was at `costed`.
+    spent: Duration,
+    costed: Duration,
+    recent: Window,
 }
 
-/// How many ready packets may wait for their deadlines before no more frames are coded.
-const READY_LIMIT: usize = 8;
+/// A frame that was taken up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Worked {
+    /// Since when it could have been: it was there, and there was room for what it becomes.
+    since: Time,
+    /// Whether it was coded, not dropped for being late.
+    coded: bool,
+}
 
 impl Stream {
     pub(crate) fn new(parts: StreamParts) -> Self {
-        Self {
-            parts,
-            anchor: None,
-            slack: Slack::default(),
-            media: Duration::ZERO,
-            ready: VecDeque::with_capacity(READY_LIMIT),
-            spare: Vec::with_capacity(READY_LIMIT),
-            figures: StreamFigures::default(),
-            job_queued: false,
-        }
+        let StreamParts { link, output, chain, controller, pacing, late_limit, .. } = parts;
+        let stream = Self {
+            schedule: Schedule::new(Arc::clone(&link), output, pacing, late_limit),
+            link,
+            chain,
+            controller,
+            frame: Frame::default(),
+            frame_duration: parts.frame,
+            pacing,
+            late_limit,
+            answers_every_push: parts.answers_every_push,
+            turn: Time::ZERO,
+            cost: parts.cost,
+            spent: Duration::ZERO,
+            costed: Duration::ZERO,
+            recent: Window::default(),
+        };
+        stream.publish();
+        stream
     }
 
-    pub(crate) const fn id(&self) -> StreamId {
-        self.parts.id
+    pub(crate) const fn link(&self) -> &Arc<Link> {
+        &self.link
     }
 
-    pub(crate) const fn signal(&self) -> &Arc<Signal> {
-        &self.parts.signal
-    }
-
-    /// Frames that come from here on are to be told anew.
-    pub(crate) fn hear(&self) {
-        self.parts.signal.told.store(false, Ordering::SeqCst);
-    }
-
-    pub(crate) const fn output(&self) -> &Arc<Conduit<Packet>> {
-        &self.parts.output
-    }
-
-    /// Whether there is a frame to work on and room for what becomes of it.
-    pub(crate) fn has_work(&self) -> bool {
-        self.ready.len() < READY_LIMIT && !self.parts.input.is_empty()
-    }
-
-    /// When what is made of the next frame should leave, roughly: what jobs are ordered by.
-    pub(crate) fn deadline(&self, now: Time) -> Time {
-        match (self.parts.pacing, self.anchor) {
-            (Pacing::Paced { .. }, Some(anchor)) => anchor + self.media,
-            (Pacing::Paced { lead }, None) => now + lead,
-            (Pacing::Immediate, _) => now,
-        }
+    pub(crate) const fn output(&self) -> &Arc<Outlet> {
+        self.schedule.output()
     }
 
     /// When the next ready packet is due.
     pub(crate) fn next_due(&self) -> Option<Time> {
-        self.ready.front().map(|packet| packet.due)
+        self.schedule.next_due()
     }
 
-    /// What one frame costs on the present rung, as a share of a lane.
-    pub(crate) fn load(&self) -> f64 {
-        self.parts.cost.nanos() / self.frame_nanos()
+    /// How many packets are ready.
+    #[cfg(test)]
+    pub(crate) fn ready(&self) -> usize {
+        self.schedule.ready()
     }
 
-    /// The same on the rung at `position` of its ladder.
-    pub(crate) fn load_at(&self, position: usize) -> f64 {
-        let Some(controller) = &self.parts.controller else { return self.load() };
-        let position = position.min(controller.ladder().last());
-        self.parts.cost.at(controller.rung(), controller.ladder().get(position)) / self.frame_nanos()
+    /// When what is made of the next frame should leave: what jobs are ordered by. `None` if there is no frame, or no
+    /// room for what becomes of it.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        if !self.schedule.has_room() {
+            return None;
+        }
+        let pushed_at = self.link.input.oldest()?;
+        Some(match self.pacing {
+            Pacing::Paced { .. } => self.schedule.due(self.chain.media(), pushed_at),
+            // One that floods its lane waits behind those that do not.
+            Pacing::Immediate => self.turn.max(pushed_at).min(pushed_at + self.late_limit),
+        })
     }
 
-    fn frame_nanos(&self) -> f64 {
-        self.parts.frame.as_duration().as_nanos() as f64
+    /// The load it is at each position of its ladder.
+    pub(crate) fn loads(&self) -> Loads {
+        self.cost.loads(self.frame_duration.as_duration())
     }
 
-    pub(crate) fn cost_nanos(&self) -> f64 {
-        self.parts.cost.nanos()
-    }
-
-    /// Works on the next frame: codes it, or drops it if it is too late. Returns whether there was one, and when it
-    /// was pushed.
-    pub(crate) fn work(&mut self, now: Time) -> Option<Time> {
-        let frame = self.parts.input.pop()?;
-        let pushed_at = frame.pushed_at;
-        self.figures.frames += 1;
-        if now.since(pushed_at) > self.parts.late_limit {
-            self.figures.late += 1;
-            self.skip();
+    /// Works on the next frame: codes it, or drops it if it is too late. `None` if there is none.
+    pub(crate) fn work(&mut self, now: Time) -> Option<Worked> {
+        if !self.link.input.take(&mut self.frame) {
+            return None;
+        }
+        self.link.figures.frames.add(1);
+        let pushed_at = self.frame.pushed_at;
+        let media = self.chain.media();
+        let coded = now.since(self.schedule.due(media, pushed_at)) <= self.late_limit;
+        if coded {
+            self.code(now);
         } else {
-            self.code(&frame, now);
+            self.link.figures.late.add(1);
+            self.skip(now);
         }
-        self.parts.input.recycle(frame);
-        Some(pushed_at)
+        self.turn = self.turn.max(pushed_at) + self.chain.media().saturating_sub(media);
+        Some(Worked { since: pushed_at.max(self.schedule.room_since()), coded })
     }
 
-    fn skip(&mut self) {
-        let gap = self.parts.frame.as_duration();
-        match &mut self.parts.chain {
-            Chain::Transcode(sender) => {
-                sender.skip(gap);
-                self.media += gap;
+    /// Lets the media time of a frame that comes too late pass.
+    fn skip(&mut self, now: Time) {
+        let Self { chain, schedule, frame, .. } = self;
+        match (chain, &frame.data) {
+            (Chain::Transcode(sender), _) => sender.skip(self.frame_duration.as_duration()),
+            (Chain::Relay(relay), FrameData::Opus(packet)) => {
+                let us = Frames::parse(packet).map_or(0, |frames| frames.duration_us());
+                // What is held cannot be joined to what comes after the hole.
+                let flushed = relay.flush(|sealed| schedule.add(&sealed, frame, now));
+                relay.skip(Duration::from_micros(us.into()));
+                self.link.figures.refused.add(u64::from(flushed.is_err()));
             }
-            // A relayed packet lasts as long as it says; what is missing shows in the schedule, which is laid anew.
-            Chain::Relay(_) => {}
+            (Chain::Relay(_), _) => {}
         }
+        (self.spent, self.costed) = (Duration::ZERO, self.chain.media());
     }
 
-    fn code(&mut self, frame: &Frame, now: Time) {
-        let mut schedule = Schedule {
-            id: self.parts.id,
-            pacing: self.parts.pacing,
-            anchor: self.anchor,
-            slack: &mut self.slack,
-            ready: &mut self.ready,
-            spare: &mut self.spare,
-            figures: &mut self.figures,
-            frame,
-            now,
-            made: 0,
-        };
-        let result = match (&mut self.parts.chain, &frame.data) {
+    fn code(&mut self, now: Time) {
+        let Self { chain, schedule, frame, link, .. } = self;
+        let add = |sealed: Sealed<'_>| schedule.add(&sealed, frame, now);
+        // What went wrong is whether the key is used up.
+        let result = match (&mut *chain, &frame.data) {
             (Chain::Transcode(sender), FrameData::F32(samples)) => {
-                sender.push(Samples::F32(samples), |sealed| schedule.add(sealed))
+                sender.push(Samples::F32(samples), add).map_err(is_exhausted)
             }
             (Chain::Transcode(sender), FrameData::I16(samples)) => {
-                sender.push(Samples::I16(samples), |sealed| schedule.add(sealed))
+                sender.push(Samples::I16(samples), add).map_err(is_exhausted)
             }
             (Chain::Relay(relay), FrameData::Opus(packet)) => {
-                relay.push(packet, |sealed| schedule.add(sealed)).map_err(|error| {
-                    schedule.figures.refused += 1;
-                    match error {
-                        evenkeel_core::error::RelayError::Seal(error) => SenderError::Seal(error),
-                        _ => SenderError::Buffer(evenkeel_core::error::BufferError::PartialFrame {
-                            samples: 0,
-                        }),
-                    }
-                })
+                relay.push(packet, add).map_err(|error| error == RelayError::Seal(SealError::KeyExhausted))
             }
             // A handle gives only what its stream takes.
-            _ => Ok(()),
+            _ => Err(false),
         };
-        if schedule.made == 0 && self.parts.answers_every_push {
-            schedule.answer();
-        }
-        self.anchor = schedule.anchor;
-        if let Err(SenderError::Seal(_)) = result {
-            self.figures.key_exhausted = true;
-        }
-        match &self.parts.chain {
-            Chain::Transcode(sender) => {
-                self.media += self.parts.frame.as_duration();
-                let counters = sender.counters();
-                self.figures.fallbacks = counters.fallbacks;
-                self.figures.silent = counters.silent;
-                self.figures.muted = counters.muted;
+        if let Err(key_exhausted) = result {
+            link.figures.refused.add(1);
+            if key_exhausted {
+                link.figures.key_exhausted.set(1);
             }
-            Chain::Relay(relay) => self.media = relay.media(),
+        }
+        if self.answers_every_push {
+            schedule.end_push(frame, now);
+        }
+        if let Chain::Transcode(sender) = chain {
+            let counters = sender.counters();
+            link.figures.fallbacks.set(counters.fallbacks);
+            link.figures.silent.set(counters.silent);
+            link.figures.muted.set(counters.muted);
         }
     }
 
-    /// Takes what the job for a frame pushed at `pushed_at` cost, and the position that the lane can carry. Returns
-    /// the change of rung, if there is one.
+    /// Takes what the job for a frame cost, `now` after it, and the position that the lane can carry. Returns the
+    /// change of rung, if there is one.
     pub(crate) fn finish(
         &mut self,
-        pushed_at: Time,
+        worked: Worked,
         cost: Duration,
         now: Time,
         lane_position: usize,
     ) -> Option<Change> {
-        self.parts.cost.record(cost);
-        let took = now.since(pushed_at);
-        self.figures.processing.record(took.as_nanos() as u64);
-        let controller = self.parts.controller.as_mut()?;
-        let change = controller.handle_frame(now, took, lane_position);
-        self.apply(change)
+        let took = now.since(worked.since);
+        if worked.coded {
+            self.spent += cost;
+            let nanos = took.as_nanos() as u64;
+            self.recent.record(nanos);
+            self.link.figures.processing.record(nanos);
+            self.settle();
+        }
+        let change = self.controller.as_mut().and_then(|c| c.handle_frame(now, took, lane_position));
+        let change = self.apply(change);
+        self.publish();
+        change
     }
 
-    /// Takes a new plan of the lane between frames.
-    pub(crate) fn replan(&mut self, now: Time, lane_position: usize) -> Option<Change> {
-        let change = self.parts.controller.as_mut()?.handle_plan(now, lane_position);
+    /// Books what was spent to the media time it was spent on: a relay may take several packets for one.
+    fn settle(&mut self) {
+        let media = self.chain.media();
+        let advance = media.saturating_sub(self.costed);
+        if advance.is_zero() {
+            return;
+        }
+        let frames = advance.as_secs_f64() / self.frame_duration.as_duration().as_secs_f64();
+        self.cost.record(self.position(), self.spent.as_nanos() as f64 / frames);
+        (self.spent, self.costed) = (Duration::ZERO, media);
+    }
+
+    /// Takes the plan of the lane between frames.
+    pub(crate) fn handle_plan(&mut self, now: Time, lane_position: usize) -> Option<Change> {
+        let change = self.controller.as_mut()?.handle_plan(now, lane_position);
         self.apply(change)
     }
 
     fn apply(&mut self, change: Option<Change>) -> Option<Change> {
-        let (change, controller) = (change?, self.parts.controller.as_ref()?);
-        let ladder = controller.ladder();
-        self.parts.cost.rescale(ladder.get(change.from), ladder.get(change.to));
-        self.figures.rung_changes += 1;
-        if let Chain::Transcode(sender) = &mut self.parts.chain {
+        let change = change?;
+        self.cost.rung_changed();
+        self.link.figures.rung_changes.add(1);
+        if let Chain::Transcode(sender) = &mut self.chain {
             sender.set_position(change.to);
         }
         Some(change)
@@ -318,7 +295,7 @@ impl Stream {
 
     /// The rung it is on; a relay has none.
     pub(crate) fn rung(&self) -> Option<Rung> {
-        match &self.parts.chain {
+        match &self.chain {
             Chain::Transcode(sender) => Some(sender.ladder().get(sender.position())),
             Chain::Relay(_) => None,
         }
@@ -326,134 +303,32 @@ impl Stream {
 
     /// The position in its ladder.
     pub(crate) fn position(&self) -> usize {
-        self.parts.controller.as_ref().map_or(0, Controller::position)
+        self.controller.as_ref().map_or(0, Controller::position)
     }
 
-    /// Takes the next packet if it is due, marks its departure, and hands it to the stream's output. A packet that
-    /// is too late is dropped and counted instead.
+    fn publish(&self) {
+        let figures = &self.link.figures;
+        figures.position.set(self.position() as u64);
+        figures.rung.set(self.rung());
+        figures.cost_nanos.set(self.cost.at(self.position()) as u64);
+        figures.recent_mean.set(self.recent.mean());
+        figures.recent_max.set(self.recent.max());
+    }
+
+    /// Lets the next packet leave.
     pub(crate) fn depart(&mut self, now: Time) {
-        let Some(mut packet) = self.ready.pop_front() else { return };
-        let error = now.since(packet.due);
-        if error > self.parts.late_limit {
-            self.figures.late += 1;
-        } else {
-            packet.departed = now;
-            if matches!(self.parts.pacing, Pacing::Paced { .. }) {
-                let early = packet.due.since(now);
-                self.figures.departure.record(error.max(early).as_nanos() as u64);
-            }
-            self.figures.latency.record(now.since(packet.pushed_at).as_nanos() as u64);
-            self.figures.packets += u64::from(packet.header.is_some());
-            self.figures.bytes += packet.datagram.len() as u64;
-            let displaced = self.parts.output.push(|slot| std::mem::swap(slot, &mut packet));
-            self.figures.output_dropped += u64::from(displaced);
-        }
-        if self.spare.len() < READY_LIMIT {
-            self.spare.push(packet);
-        }
-    }
-
-    /// Frames that were dropped because the input queue was full, and how many wait.
-    pub(crate) fn input_figures(&self) -> (u64, usize) {
-        (self.parts.input.displaced(), self.parts.input.len())
+        self.schedule.depart(now);
     }
 
     /// Nothing more will come out.
     pub(crate) fn close(&self) {
-        self.parts.signal.closed.store(true, Ordering::Release);
-        if self.parts.answers_every_push {
-            self.parts.output.close();
+        self.link.close();
+        if self.answers_every_push {
+            self.schedule.output().close();
         }
     }
 }
 
-/// Gives each packet of a frame its deadline.
-struct Schedule<'a> {
-    id: StreamId,
-    pacing: Pacing,
-    anchor: Option<Time>,
-    slack: &'a mut Slack,
-    ready: &'a mut VecDeque<Packet>,
-    spare: &'a mut Vec<Packet>,
-    figures: &'a mut StreamFigures,
-    frame: &'a Frame,
-    now: Time,
-    made: usize,
-}
-
-impl Schedule<'_> {
-    fn add(&mut self, sealed: Sealed<'_>) {
-        let due = self.due(sealed.media_time);
-        let mut packet = self.spare.pop().unwrap_or_default();
-        packet.datagram.clear();
-        packet.datagram.extend_from_slice(sealed.datagram);
-        packet.header = Some(sealed.header);
-        packet.media_time = sealed.media_time;
-        packet.duration = sealed.duration;
-        self.enqueue(packet, due);
-    }
-
-    /// Answers a push of which nothing is sent.
-    fn answer(&mut self) {
-        let mut packet = self.spare.pop().unwrap_or_default();
-        packet.datagram.clear();
-        packet.header = None;
-        packet.duration = Duration::ZERO;
-        self.enqueue(packet, self.now);
-    }
-
-    fn enqueue(&mut self, mut packet: Packet, due: Time) {
-        packet.stream = self.id;
-        packet.ticket = self.frame.ticket;
-        packet.pushed_at = self.frame.pushed_at;
-        packet.due = due;
-        self.ready.push_back(packet);
-        self.made += 1;
-    }
-
-    /// Deadlines are a frame apart from the first on, by the stream's media clock. A source that pauses, or is slower
-    /// than real time, pushes a frame too late for its deadline: the schedule is laid anew from there. One that is
-    /// faster, or recovered from a delay, pushes all its frames early: the schedule follows it back to the lead.
-    fn due(&mut self, media_time: Duration) -> Time {
-        let Pacing::Paced { lead } = self.pacing else { return self.now };
-        let Some(anchor) = self.anchor else {
-            let due = self.frame.pushed_at + lead;
-            self.anchor = Some(due - media_time);
-            return due;
-        };
-        let (due, needed) = (anchor + media_time, self.frame.pushed_at + lead / 2);
-        if due < needed {
-            self.figures.underruns += 1;
-            self.anchor = Some(needed - media_time);
-            *self.slack = Slack::default();
-            return needed;
-        }
-        if let Some(unused) = self.slack.record(due.since(self.frame.pushed_at + lead)) {
-            self.anchor = Some(anchor - unused);
-        }
-        due
-    }
-}
-
-/// How much earlier than needed the frames of a stream are pushed.
-#[derive(Debug, Default)]
-struct Slack {
-    least: Option<Duration>,
-    seen: u32,
-}
-
-impl Slack {
-    /// Over how many frames the least counts.
-    const SPAN: u32 = 10;
-
-    /// The least of the last span, at its end, if it is worth a change of the schedule.
-    fn record(&mut self, slack: Duration) -> Option<Duration> {
-        let least = self.least.map_or(slack, |least| least.min(slack));
-        (self.least, self.seen) = (Some(least), self.seen + 1);
-        if self.seen < Self::SPAN {
-            return None;
-        }
-        *self = Self::default();
-        (least > Duration::from_micros(50)).then_some(least)
-    }
+fn is_exhausted(error: SenderError) -> bool {
+    error == SenderError::Seal(SealError::KeyExhausted)
 }
