@@ -74,12 +74,6 @@ impl Schedule {
         self.ready.front().map(|packet| packet.due)
     }
 
-    /// How many packets are ready.
-    #[cfg(test)]
-    pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
-    }
-
     /// When what is made of a frame should leave, if it begins at `media` and was pushed at `pushed_at`.
     pub(crate) fn due(&self, media: Duration, pushed_at: Time) -> Time {
         match self.pacing {

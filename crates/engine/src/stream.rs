@@ -147,12 +147,6 @@ impl Stream {
         self.schedule.next_due()
     }
 
-    /// How many packets are ready.
-    #[cfg(test)]
-    pub(crate) fn ready(&self) -> usize {
-        self.schedule.ready()
-    }
-
     /// When what is made of the next frame should leave: what jobs are ordered by. `None` if there is no frame, or no
     /// room for what becomes of it.
     pub(crate) fn deadline(&self) -> Option<Time> {
