@@ -100,7 +100,7 @@ fn unsupported_rates_and_channels_are_named() {
     for channels in [0u16, 3, 6, u16::MAX] {
         let error = read(&patch(22, &channels.to_le_bytes())).unwrap_err();
         assert!(
-            matches!(error, FileError::Config(ConfigError::Channels { count }) if count == channels.into()),
+            matches!(error, FileError::Config(ConfigError::Channels { count }) if count == usize::from(channels)),
             "{error}"
         );
     }
