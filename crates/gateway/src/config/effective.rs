@@ -11,10 +11,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
-use super::fields::{Config, RoomKind, SourceKind};
+use super::fields::{Config, DownlinkTopic, RoomKind, SourceKind};
 use super::load::ConfigError;
 use crate::call::CallConfig;
 use crate::control::{Clock, HubConfig, RoomMaker, SourceRule};
+use crate::device::broker::BrokerConfig;
 use crate::device::credentials::{Gatekeeper, Mac};
 use crate::device::envelope::Limits;
 use crate::device::limits::Rate;
@@ -200,6 +201,44 @@ impl Config {
         }
     }
 
+    /// How the external broker is reached; `None` if there is none.
+    ///
+    /// # Errors
+    /// Settings or files that cannot be.
+    pub fn broker(&self) -> Result<Option<BrokerConfig>, ConfigError> {
+        let b = &self.broker;
+        if b.url.is_empty() {
+            return Ok(None);
+        }
+        let form = || wrong("broker.url", "must be mqtt://host:port or mqtts://host:port");
+        let (scheme, address) = b.url.split_once("://").ok_or_else(form)?;
+        let (tls, default_port) = match scheme {
+            "mqtt" => (None, 1883),
+            "mqtts" => (Some(self.client_tls()?), 8883),
+            _ => return Err(form()),
+        };
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| form())?),
+            _ => (address, default_port),
+        };
+        let host = host.trim_matches(['[', ']']);
+        if host.is_empty() || host.contains('/') {
+            return Err(form());
+        }
+        let share = if b.share.is_empty() { String::new() } else { format!("$share/{}/", b.share) };
+        Ok(Some(BrokerConfig {
+            host: host.to_owned(),
+            port,
+            tls,
+            client_id: b.client_id.clone(),
+            credentials: (!b.username.is_empty())
+                .then(|| (b.username.clone(), b.password.expose().unwrap_or_default().to_owned())),
+            filters: b.ingest.iter().map(|topic| format!("{share}{topic}")).collect(),
+            topic_by_client: b.downlink == DownlinkTopic::Client,
+            forget_after: b.forget_after,
+        }))
+    }
+
     /// TLS towards chat servers and brokers: the system's authorities and those of `websocket.ca_file`.
     ///
     /// # Errors
@@ -269,6 +308,30 @@ mod tests {
         assert_eq!(listens(&config), (Anonymous::Everywhere, all.clone()));
         config.devices.signature_key = "key".into();
         assert_eq!(listens(&config), (Anonymous::Refused, all));
+    }
+
+    #[test]
+    fn the_broker_is_taken_from_its_url() {
+        let broker = |url: &str| {
+            let mut config = Config::default();
+            config.broker.url = url.to_owned();
+            config.broker()
+        };
+        assert!(broker("").unwrap().is_none());
+        for (url, host, port, tls) in [
+            ("mqtt://b", "b", 1883, false),
+            ("mqtts://b.example", "b.example", 8883, true),
+            ("mqtt://10.0.0.1:99", "10.0.0.1", 99, false),
+            ("mqtt://[::1]:99", "::1", 99, false),
+            ("mqtt://[::1]", "::1", 1883, false),
+        ] {
+            let broker = broker(url).unwrap().unwrap();
+            assert_eq!((broker.host.as_str(), broker.port, broker.tls.is_some()), (host, port, tls));
+            assert_eq!(broker.filters[0], "$share/evenkeel/device-server");
+        }
+        for bad in ["b:1883", "http://b", "mqtt://", "mqtt://b:port", "mqtt://b/x"] {
+            assert!(broker(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -192,7 +192,9 @@ sections! {
         password: Secret = Secret::default();
         /// Topics that devices' messages come on.
         ingest: Vec<String> = vec!["device-server".to_owned(), "internal/server-ingest".to_owned()];
-        /// The group of the shared subscription; gateways in one group share the devices. Empty means not shared.
+        /// The group of the shared subscription; gateways in one group share the devices, so the broker has to send all
+        /// of one device to the same gateway (EMQX: `shared_subscription_strategy = hash_clientid`). Empty means not
+        /// shared.
         share: String = "evenkeel".to_owned();
         /// What a device's own topic ends in: `mac` or `client`.
         downlink: DownlinkTopic = DownlinkTopic::Mac;

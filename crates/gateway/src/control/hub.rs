@@ -58,7 +58,7 @@ impl Default for HubConfig {
 /// Where the datagrams of a device may come from, after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceRule {
-    /// From the address its MQTT connection comes from.
+    /// From the address its MQTT connection comes from; as [`SourceRule::First`] where that is not known.
     MqttIp,
     /// From anywhere.
     Any,
@@ -161,8 +161,8 @@ pub struct Profile {
     pub identity: Identity,
     /// Where its messages go.
     pub topic: Arc<str>,
-    /// The address its messages come from.
-    pub ip: IpAddr,
+    /// The address its messages come from; not known of devices behind a broker.
+    pub ip: Option<IpAddr>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -207,14 +207,14 @@ impl Hub {
         lock(&self.gatekeeper).clone()
     }
 
-    /// A device that was let in is connected, from `ip`, and reads what goes into `outlet`. The connection before, if
+    /// A device that was let in is connected, from `ip` if that is known, and reads what goes into `outlet`. The connection before, if
     /// there was one, is closed; a call that was left without one goes on.
     #[must_use]
     pub fn attach(
         self: &Arc<Self>,
         identity: Identity,
         topic: String,
-        ip: IpAddr,
+        ip: Option<IpAddr>,
         outlet: Outlet,
     ) -> Attachment {
         let now = self.clock.now();
@@ -343,7 +343,7 @@ impl Hub {
                 let headers = Headers {
                     mac: client.mac,
                     uuid: client.uuid.clone(),
-                    ip: profile.identity.provisioned_ip.unwrap_or(profile.ip),
+                    ip: profile.identity.provisioned_ip.or(profile.ip),
                 };
                 let room = WebSocketRoom::new(Arc::clone(rooms), Arc::clone(&self.registry), headers);
                 Room::WebSocket(Box::new(room))
@@ -353,7 +353,7 @@ impl Hub {
 
     pub(super) fn source_of(&self, profile: &Profile) -> SourcePolicy {
         match self.config.source {
-            SourceRule::MqttIp => SourcePolicy::Ip(profile.ip),
+            SourceRule::MqttIp => profile.ip.map_or(SourcePolicy::First, SourcePolicy::Ip),
             SourceRule::Any => SourcePolicy::Any,
             SourceRule::First => SourcePolicy::First,
         }
@@ -581,7 +581,8 @@ impl Attachment {
         let device = devices.by_client.get_mut(&*self.profile.client);
         let device_may = device.is_some_and(|device| device.hellos.take(rate, now));
         drop(devices);
-        device_may && lock(&self.hub.networks).take(network_of(self.profile.ip), now)
+        let network_may = |ip| lock(&self.hub.networks).take(network_of(ip), now);
+        device_may && self.profile.ip.is_none_or(network_may)
     }
 
     fn answer(&self, text: String) {

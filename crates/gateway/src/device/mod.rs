@@ -1,6 +1,7 @@
 //! The device side: who may connect, what is said, and over what.
 
 pub mod answer;
+pub mod broker;
 pub mod credentials;
 pub mod envelope;
 pub mod limits;

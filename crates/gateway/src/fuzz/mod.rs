@@ -8,9 +8,13 @@ mod source;
 pub use call::call;
 pub use lane::lane;
 
+use bytes::Bytes;
+
 use crate::device::envelope::Limits;
 use crate::device::message::Incoming;
 use crate::device::mqtt::codec::{self, MqttError};
+use crate::room::RoomEvent;
+use crate::room::websocket::frame::{self, ServerText};
 
 /// Any bytes as a message of a device: parsed or refused, and what is passed on stays what it was.
 pub fn message(bytes: &[u8]) {
@@ -21,6 +25,21 @@ pub fn message(bytes: &[u8]) {
     let again = again.expect("a message stays one when it is readdressed");
     assert_eq!(again.session_id.as_deref(), Some("another"));
     assert_eq!(again.message, incoming.message);
+}
+
+/// Any bytes as a frame of a chat server: parsed or refused, never more than is there.
+pub fn chat_server_frame(bytes: &[u8]) {
+    let audio = Bytes::copy_from_slice(bytes);
+    if let Ok((timestamp, opus)) = frame::parse_audio(&audio) {
+        assert!(!opus.is_empty() && opus.len() + 16 <= bytes.len());
+        let again = Bytes::from(frame::emit_audio(timestamp, &opus));
+        assert_eq!(frame::parse_audio(&again), Ok((timestamp, opus)));
+    }
+    if let Ok(ServerText::Event(RoomEvent::Tts { envelope, .. } | RoomEvent::Text(envelope))) =
+        frame::parse_text(bytes)
+    {
+        assert_eq!(envelope.text().as_bytes(), bytes, "the text is kept as it was");
+    }
 }
 
 /// Any bytes as what a client streams to the MQTT endpoint: each packet is found wherever the stream is cut, and no
@@ -76,6 +95,11 @@ mod tests {
         #[test]
         fn lanes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             super::lane(&bytes);
+        }
+
+        #[test]
+        fn chat_server_frames(bytes in proptest::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..64)) {
+            super::chat_server_frame(&bytes);
         }
 
         #[test]

@@ -113,7 +113,7 @@ where
     wire.write(&codec::connack(0)).await?;
     let (outlet, outbox) = mpsc::channel(OUTLET_CAPACITY);
     let topic = format!("devices/p2p/{}", identity.client.mac.underscored());
-    let attachment = shared.hub.attach(identity, topic, peer.ip().to_canonical(), outlet);
+    let attachment = shared.hub.attach(identity, topic, Some(peer.ip().to_canonical()), outlet);
     let keep_alive = (keep_alive > 0).then(|| Duration::from_millis(1500 * u64::from(keep_alive)));
     Ok(Connected { attachment, outbox, keep_alive })
 }

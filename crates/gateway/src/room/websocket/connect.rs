@@ -36,8 +36,8 @@ pub struct Headers {
     pub mac: Mac,
     /// `client-id`.
     pub uuid: Option<String>,
-    /// `x-forwarded-for`.
-    pub ip: IpAddr,
+    /// `x-forwarded-for`, if it is known.
+    pub ip: Option<IpAddr>,
 }
 
 /// What proves to a server that we may speak for a device.
@@ -162,7 +162,9 @@ fn request(url: &str, headers: &Headers, token: &str) -> Result<Request, Connect
     insert("device-id", &headers.mac.to_string());
     insert("protocol-version", "2");
     insert("authorization", &format!("Bearer {token}"));
-    insert("x-forwarded-for", &headers.ip.to_string());
+    if let Some(ip) = headers.ip {
+        insert("x-forwarded-for", &ip.to_string());
+    }
     if let Some(uuid) = &headers.uuid {
         insert("client-id", uuid);
     }
@@ -237,7 +239,7 @@ mod tests {
         Headers {
             mac: "aa_bb_cc_dd_ee_ff".parse().unwrap(),
             uuid: Some("the-uuid".into()),
-            ip: [203, 0, 113, 7].into(),
+            ip: Some([203, 0, 113, 7].into()),
         }
     }
 

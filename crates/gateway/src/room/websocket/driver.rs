@@ -35,8 +35,9 @@ pub struct WebSocketRooms {
     pub clock: Clock,
 }
 
-/// Texts a server may send; a reply has one a sentence.
-const TEXT_RATE: Rate = Rate { burst: 400, per_second: 100.0 };
+/// Texts a server may send; a reply has one a sentence. The burst fits what may wait for a device
+/// ([`crate::control::OUTLET_CAPACITY`]), so that a server that floods does not cost a device its connection.
+const TEXT_RATE: Rate = Rate { burst: 40, per_second: 40.0 };
 /// Messages skipped or handled in one turn before others get theirs.
 const BUDGET: usize = 32;
 /// How often a silent server is pinged; one that is silent for two in a row is lost.
@@ -122,14 +123,24 @@ impl WebSocketRoom {
     }
 
     fn leave(&mut self, id: RoomId) {
-        let handle = match std::mem::replace(&mut self.state, State::Apart) {
+        self.leaving = Some((id, self.close()));
+    }
+
+    /// Closes what there is, politely but not for long.
+    fn close(&mut self) -> JoinHandle<()> {
+        match std::mem::replace(&mut self.state, State::Apart) {
             State::Open { mut open, .. } => tokio::spawn(async move {
-                let _ = tokio::time::timeout(CLOSE_LIMIT, open.socket.close(None)).await;
+                let goodbyes = async {
+                    // If the server closed, the answer is queued; else this is the first word of it.
+                    if open.socket.flush().await.is_ok() && open.socket.close(None).await.is_ok() {
+                        while let Some(Ok(_)) = open.socket.next().await {}
+                    }
+                };
+                let _ = tokio::time::timeout(CLOSE_LIMIT, goodbyes).await;
             }),
             // Dropping the attempt ends it.
             _ => tokio::spawn(std::future::ready(())),
-        };
-        self.leaving = Some((id, handle));
+        }
     }
 
     fn push(&mut self, to: RoomId, message: Message) {
@@ -195,7 +206,7 @@ impl WebSocketRoom {
                 let event = ready!(open.poll_event(cx, &self.rooms.clock, &self.counters.counters));
                 let id = *id;
                 if matches!(event, RoomEvent::Lost | RoomEvent::Ended) {
-                    self.state = State::Apart;
+                    self.close();
                 }
                 Poll::Ready((id, event))
             }
