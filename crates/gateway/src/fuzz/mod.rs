@@ -16,6 +16,27 @@ use crate::device::mqtt::codec::{self, MqttError};
 use crate::room::RoomEvent;
 use crate::room::websocket::frame::{self, ServerText};
 
+/// Takes any bytes, and panics if something is wrong.
+pub type Body = fn(&[u8]);
+
+/// Every target, by name.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("gateway_call", call),
+    ("gateway_chat_server_frame", chat_server_frame),
+    ("gateway_lane", lane),
+    ("gateway_message", message),
+    ("gateway_mqtt_stream", mqtt_stream),
+];
+
+/// Runs one target on one input.
+///
+/// # Panics
+/// If there is no such target, or it finds something wrong.
+pub fn run(name: &str, data: &[u8]) {
+    let found = TARGETS.iter().find(|(target, _)| *target == name);
+    found.unwrap_or_else(|| panic!("{name} is not in TARGETS")).1(data);
+}
+
 /// Any bytes as a message of a device: parsed or refused, and what is passed on stays what it was.
 pub fn message(bytes: &[u8]) {
     let Ok(incoming) = Incoming::parse(bytes, Limits::default()) else { return };
