@@ -12,11 +12,34 @@ const NOTHING_SKIPPED: &str = "EVENKEEL_NOTHING_SKIPPED";
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
+    // Servers are there on Debian, and not in the path of users.
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let found = dirs.map(|dir| dir.join(program)).find(|file| file.is_file());
     if found.is_none() {
         skip(&format!("{program} is not installed"));
     }
     found
+}
+
+/// The Python of an environment that `tools/install` made with `tools/venv`. `None`, with the reason printed, where
+/// there is none: skip the test then.
+///
+/// # Panics
+/// If there is none and `EVENKEEL_NOTHING_SKIPPED` is set.
+#[must_use]
+pub fn python(environment: &str) -> Option<PathBuf> {
+    let python = installed(&format!("venv/{environment}/bin/python"));
+    if python.is_none() {
+        skip(&format!("there is no Python environment {environment}; tools/install test makes it"));
+    }
+    python
+}
+
+/// What `tools/install` put into the user's cache.
+fn installed(path: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    Some(cache.join("evenkeel").join(path)).filter(|path| path.exists())
 }
 
 /// Prints why a test, or a part of one, does not run.

@@ -19,6 +19,7 @@ use evenkeel_gateway::media::{MediaCommand, MediaEvent, ReplyId, UplinkPacket};
 use evenkeel_gateway::ops::counters::Counter;
 use evenkeel_gateway::room::websocket::servers::Servers;
 use evenkeel_gateway::room::websocket::{Bearer, WebSocketRooms};
+use evenkeel_testkit::tools;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use support::{Gateway, until};
@@ -61,9 +62,9 @@ impl Gateway {
 }
 
 #[tokio::test]
-#[ignore = "needs Python's websockets"]
 async fn a_conversation_with_a_chat_server_of_another_hand() {
-    let mut server = tokio::process::Command::new("python3")
+    let Some(python) = tools::python("gateway") else { return };
+    let mut server = tokio::process::Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chat_server.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

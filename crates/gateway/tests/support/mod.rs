@@ -217,3 +217,13 @@ pub fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
+
+/// Raises the limit of open files. `false`, with the reason printed, where so many connections cannot be had.
+pub fn may_open(connections: usize) -> bool {
+    let wanted = connections as u64 + 1000;
+    let enough = evenkeel_sys::limits::raise_open_files().is_none_or(|limit| limit >= wanted);
+    if !enough {
+        evenkeel_testkit::tools::skip(&format!("this user may not open {wanted} files"));
+    }
+    enough
+}
