@@ -59,6 +59,10 @@ impl Cost {
     /// Takes what one frame cost at a position.
     pub(crate) fn record(&mut self, position: usize, nanos: f64) {
         self.measured = self.measured.saturating_add(1);
+        if position == 0 {
+            // What was extrapolated from a rung below must not outweigh what was measured here.
+            self.nanos = self.nanos.min(self.top);
+        }
         // The plain mean at first, then one that forgets over about a second of frames.
         let weight = 1.0 / f64::from(self.measured.min(50));
         // One frame that was interrupted by the machine must not look like a codec that became slow.
@@ -164,6 +168,9 @@ mod tests {
         cost.rung_changed();
         (0..100).for_each(|_| cost.record(LADDER().last(), 100_000.0));
         assert!((cost.at(0) - 100_000.0).abs() < 1.0);
+        cost.rung_changed();
+        cost.record(0, 100_000.0);
+        assert!((cost.at(0) - 100_000.0).abs() < 1.0, "nor when it is back there");
     }
 
     #[test]
