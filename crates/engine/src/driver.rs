@@ -23,6 +23,9 @@ const MOVE_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a lane publishes its figures.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long a lane sleeps where the system refuses to wake it.
+const UNABLE_TO_WAIT: Duration = Duration::from_millis(1);
+
 pub(crate) struct Driver {
     index: usize,
     lane: Lane,
@@ -77,8 +80,9 @@ impl Driver {
             let idle_look = now + MOVE_INTERVAL;
             let until = self.lane.next_timeout(now).unwrap_or(idle_look).min(idle_look);
             if let Err(error) = self.waiter.wait(Some(until)) {
-                tracing::error!(%error, "a lane cannot sleep");
-                std::thread::yield_now();
+                tracing::error!(%error, "a lane cannot wait for its events");
+                // Not a yield: at real-time priority that would give way to nobody.
+                std::thread::sleep(UNABLE_TO_WAIT);
             }
         }
     }
