@@ -131,6 +131,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
         fn no_lane_is_ever_over_budget_and_what_is_released_can_be_had_again(
             steps in proptest::collection::vec((any::<bool>(), 1u32..200), 1..300),

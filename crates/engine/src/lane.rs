@@ -8,6 +8,9 @@
 //! 3. [`Lane::begin_job`] once and, if there was a job, [`Lane::end_job`] with the time after it; then again from 1;
 //! 4. when there was no job: [`Lane::handle_sleep`], and sleep until [`Lane::next_timeout`] or until something comes.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

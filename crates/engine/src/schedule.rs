@@ -64,6 +64,12 @@ impl Schedule {
         self.ready.len() < READY_LIMIT
     }
 
+    /// How many packets wait for their deadlines.
+    #[cfg(test)]
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Since when there is.
     pub(crate) const fn room_since(&self) -> Time {
         self.room_since
@@ -104,8 +110,8 @@ impl Schedule {
             self.anchor = Some(due - media);
             return due;
         };
-        let unused = self.slack.record(due.since(pushed_at + lead), sealed.duration);
-        self.anchor = Some(anchor - unused);
+        let early = due.since(pushed_at + lead);
+        self.anchor = Some(anchor - self.slack.record(early, sealed.duration));
         due
     }
 
@@ -197,17 +203,20 @@ impl Schedule {
     }
 }
 
-/// How much earlier than needed the frames of a stream are pushed.
+/// How much earlier than needed the frames of a stream are pushed, and how that is given back.
 #[derive(Debug, Default)]
 struct Slack {
+    /// The least since the span began.
     least: Option<Duration>,
-    seen: u32,
-    media: Duration,
+    /// Media time since the span began.
+    seen: Duration,
+    /// What is still to be given back.
+    owed: Duration,
 }
 
 impl Slack {
-    /// Over how many packets the least counts.
-    const SPAN: u32 = 10;
+    /// Over how much media time the least counts: more than a source usually sends in one burst.
+    const SPAN: Duration = Duration::from_secs(1);
 
     /// What is not worth a change of the schedule.
     const NOTHING: Duration = Duration::from_micros(50);
@@ -216,15 +225,16 @@ impl Slack {
     /// must make it a burst.
     const CATCH_UP: u32 = 50;
 
-    /// Takes how early a packet of `duration` was. Returns by how much the schedule may go forward.
+    /// Takes how early a packet of `duration` was. Returns by how much the schedule goes forward.
     fn record(&mut self, early: Duration, duration: Duration) -> Duration {
-        let least = self.least.map_or(early, |least| least.min(early));
-        (self.least, self.seen, self.media) = (Some(least), self.seen + 1, self.media + duration);
-        if self.seen < Self::SPAN {
-            return Duration::ZERO;
+        self.least = Some(self.least.map_or(early, |least| least.min(early)));
+        self.seen += duration;
+        if self.seen >= Self::SPAN {
+            self.owed = self.least.take().filter(|&least| least > Self::NOTHING).unwrap_or_default();
+            self.seen = Duration::ZERO;
         }
-        let most = self.media / Self::CATCH_UP;
-        *self = Self::default();
-        if least > Self::NOTHING { least.min(most) } else { Duration::ZERO }
+        let step = self.owed.min(duration / Self::CATCH_UP);
+        self.owed -= step;
+        step
     }
 }

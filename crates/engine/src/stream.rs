@@ -147,6 +147,12 @@ impl Stream {
         self.schedule.next_due()
     }
 
+    /// How many of its packets wait for their deadlines.
+    #[cfg(test)]
+    pub(crate) fn ready(&self) -> usize {
+        self.schedule.ready()
+    }
+
     /// When what is made of the next frame should leave: what jobs are ordered by. `None` if there is no frame, or no
     /// room for what becomes of it.
     pub(crate) fn deadline(&self) -> Option<Time> {
@@ -174,7 +180,9 @@ impl Stream {
         self.link.figures.frames.add(1);
         let pushed_at = self.frame.pushed_at;
         let media = self.chain.media();
-        let coded = now.since(self.schedule.due(media, pushed_at)) <= self.late_limit;
+        // To code what will be too late anyway would make others late, too.
+        let cost = Duration::from_nanos(self.cost.at(self.position()) as u64).min(self.late_limit / 2);
+        let coded = (now + cost).since(self.schedule.due(media, pushed_at)) <= self.late_limit;
         if coded {
             self.code(now);
         } else {
