@@ -19,7 +19,7 @@ use evenkeel_files::{FileError, Recording};
 pub(crate) use self::options::Args;
 
 use self::capture::Capture;
-use self::far_end::{FarEnd, Kind, Link, Patience};
+use self::far_end::{FarEnd, Kind, Link};
 use self::report::{CodingReport, Input, Report, SessionReport};
 use self::send::Live;
 use crate::failure::Failure;
@@ -65,7 +65,7 @@ fn send(args: &Args, kind: Kind) -> Result<Report, Failure> {
         channels: live.config().channels,
         delay: live.delay(),
         packet_duration: args.coding.frame,
-        patience: if network.is_none() { Patience::Long } else { Patience::Adaptive },
+        patience: args.weather.patience()?,
         ends: far_end::DOCUMENTATION,
     };
     let mut link = Link::new(network, far_end.open(kind, &args.to)?, &args.to);
@@ -117,7 +117,7 @@ fn replay(args: &Args, kind: Kind) -> Result<Report, Failure> {
         channels: args.coding.channels.unwrap_or(capture.channels(&keys)),
         delay: USUAL_DELAY,
         packet_duration: args.coding.frame,
-        patience: if network.is_none() { Patience::Long } else { Patience::Adaptive },
+        patience: args.weather.patience()?,
         ends: (stream.from, stream.to),
     };
     let mut link = Link::new(network, far_end.open(kind, &args.to)?, &args.to);

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::new_file::NewFile;
 
 /// How late a packet may be where nobody is waiting.
-const LONG: Duration = Duration::from_millis(500);
+pub(super) const LONG: Duration = Duration::from_millis(500);
 
 /// A pause longer than this is cut to it: what a capture says of time may be anything.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -64,8 +64,8 @@ impl Kind {
 pub(super) enum Patience {
     /// As long as it seems worth it, which changes with the network, as in a call.
     Adaptive,
-    /// Always longer than that: nobody is waiting.
-    Long,
+    /// Always this long.
+    Fixed(Duration),
 }
 
 /// How the far end is to be set up.
@@ -124,8 +124,8 @@ impl FarEnd<'_> {
         };
         match self.patience {
             Patience::Adaptive => defaults,
-            Patience::Long => {
-                JitterConfig { min_depth: LONG, initial_depth: LONG, max_depth: LONG, ..defaults }
+            Patience::Fixed(depth) => {
+                JitterConfig { min_depth: depth, initial_depth: depth, max_depth: depth, ..defaults }
             }
         }
     }

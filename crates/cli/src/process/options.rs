@@ -13,6 +13,7 @@ use evenkeel_opus::{Application, EncoderConfig, RateControl};
 use evenkeel_testkit::network::{Jitter, Loss, Network, NetworkConfig};
 use indicatif::ProgressBar;
 
+use super::far_end::{LONG, Patience};
 use super::random;
 use crate::failure::Failure;
 use crate::terminal;
@@ -326,12 +327,22 @@ pub(super) struct Weather {
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     duplicate: f64,
 
+    /// How long the listener waits for a packet that is late or lost [default: adapts, as in a call]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+    wait: Option<u16>,
+
     /// The same seed gives the same network
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 }
 
 impl Weather {
+    /// How long the listener waits; where the network does nothing, longer than it takes.
+    pub(super) fn patience(&self) -> Result<Patience, Failure> {
+        let adapts = self.network()?.map_or(Patience::Fixed(LONG), |_| Patience::Adaptive);
+        Ok(self.wait.map_or(adapts, |ms| Patience::Fixed(Duration::from_millis(ms.into()))))
+    }
+
     /// The network; `None` if it would do nothing.
     pub(super) fn network(&self) -> Result<Option<Network>, Failure> {
         if !(0.0..=60_000.0).contains(&self.jitter) {
