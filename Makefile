@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run test lint fuzz release bench load livekit
+.PHONY: help run test lint fuzz release bench load livekit quality
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -33,6 +33,12 @@ bench: release ## Measure the audio path on this machine, with a plot in out/
 load: release ## Run a hundred streams for half a minute, with a plot in out/
 	@mkdir -p out
 	$(EVENKEEL) load --streams 100 --seconds 30 --plot out/load.svg
+
+quality: ## Hold what the path does to speech against bare libopus, with a table and a plot in out/
+	tools/install build quality
+	cargo build --locked --release --package evenkeel-cli --package evenkeel-bench --bin evenkeel --example bare_opus
+	python=$$(tools/venv quality quality/requirements.txt); \
+	    "$$python" quality/measure.py --binaries $(CARGO_TARGET_DIR)/release $(QUALITY_FLAGS)
 
 livekit: ## Test the LiveKit participant against the real server and real peers (installs them)
 	tools/install build
