@@ -7,14 +7,17 @@
 mod files;
 mod jitter;
 mod opus;
+mod seal;
 
 /// Takes any bytes, and panics if something is wrong.
 pub type Body = fn(&[u8]);
 
 /// Every target, by name.
 pub const TARGETS: &[(&str, Body)] = &[
-    ("ogg_opus", files::ogg_opus),
+    ("header", seal::header),
     ("jitter_operate", jitter::operate),
+    ("ogg_opus", files::ogg_opus),
+    ("open", seal::open),
     ("opus_decode", opus::decode),
     ("opus_encode", opus::encode),
     ("opus_inspect", opus::inspect),

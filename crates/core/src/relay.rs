@@ -226,7 +226,8 @@ pub struct UpRelay {
 }
 
 impl UpRelay {
-    /// A relay that opens with `opener` and makes packets of `target` where their frames allow.
+    /// A relay that opens with `opener`, which must take Opus alone, and makes packets of `target` where their frames
+    /// allow.
     #[must_use]
     pub fn new(opener: Opener, target: FrameDuration) -> Self {
         Self { opener, repacker: Repacker::new(target) }
