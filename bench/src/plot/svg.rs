@@ -220,7 +220,7 @@ impl Frame<'_> {
         for (at, layer) in uprights {
             out.line((at, self.top), (at, self.top + INSIDE), layer.color.code(), "4 3");
             row = if at < last_end { row + 1.0 } else { 0.0 };
-            let length = 6.6 * layer.name.chars().count() as f64 + 10.0;
+            let length = width(&layer.name, 12.5) + 10.0;
             last_end = last_end.max(at + length);
             let is_near_the_end = at + length > WIDTH - RIGHT;
             let (anchor, x) = if is_near_the_end { ("end", at - 5.0) } else { ("start", at + 5.0) };
@@ -246,7 +246,7 @@ impl Frame<'_> {
         for layer in self.panel.layers.iter().filter(has_key).rev() {
             let y = self.top - 14.0;
             out.text("key", right, y, "end", &layer.name);
-            right -= 7.0 * layer.name.chars().count() as f64 + 20.0;
+            right -= width(&layer.name, 12.5) + 20.0;
             let (color, opacity) = (layer.color.code(), opacity(&layer.shape));
             let (height, top) = match layer.shape {
                 Shape::Line(_) | Shape::Step(_) | Shape::Outline(_) => (2.5, y - 5.5),
@@ -321,6 +321,17 @@ impl Out {
              stroke-width=\"{width}\" stroke-linejoin=\"round\"/>"
         ));
     }
+}
+
+/// About how wide a text is, in letters of this size: a renderer's fonts are not known.
+fn width(text: &str, size: f64) -> f64 {
+    let letter = |letter| match letter {
+        'i' | 'l' | 'j' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' => 0.32,
+        't' | 'f' | 'r' | '(' | ')' | '-' => 0.4,
+        'm' | 'w' | 'M' | 'W' | '%' => 0.92,
+        _ => 0.61,
+    };
+    text.chars().map(letter).sum::<f64>() * size
 }
 
 fn escape(text: &str) -> String {
