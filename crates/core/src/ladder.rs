@@ -59,7 +59,7 @@ impl Ladder {
     /// The most rungs a ladder has.
     pub const MAX: usize = 9;
 
-    /// The complexities below the asked one that are rungs of their own. Neighbours differ by a fifth of the cost or
+    /// The complexities below the asked one that are rungs of their own. Neighbours differ by an eighth of the cost or
     /// more; `bench` prints what each costs and `make quality` what each is worth.
     pub const STEPS: [u8; 4] = [7, 5, 3, 0];
 

@@ -8,17 +8,17 @@ use evenkeel_core::ladder::{Ladder, Rung};
 /// speech at 48 kHz with libopus 1.6.1, as `evenkeel bench` prints it.
 pub(crate) const fn relative_cost(rung: Rung) -> u32 {
     match rung {
-        Rung::Full { complexity: 0 } => 340,
-        Rung::Full { complexity: 1 } => 390,
-        Rung::Full { complexity: 2 } => 490,
-        Rung::Full { complexity: 3 } => 590,
-        Rung::Full { complexity: 4 } => 660,
-        Rung::Full { complexity: 5 } => 740,
-        Rung::Full { complexity: 6 } => 800,
-        Rung::Full { complexity: 7 } => 870,
-        Rung::Full { complexity: 8 | 9 } => 930,
+        Rung::Full { complexity: 0 } => 325,
+        Rung::Full { complexity: 1 } => 370,
+        Rung::Full { complexity: 2 } => 585,
+        Rung::Full { complexity: 3 } => 610,
+        Rung::Full { complexity: 4 } => 685,
+        Rung::Full { complexity: 5 | 6 } => 735,
+        Rung::Full { complexity: 7 } => 850,
+        Rung::Full { complexity: 8 } => 920,
+        Rung::Full { complexity: 9 } => 945,
         Rung::Full { .. } => 1_000,
-        Rung::Medium => 130,
+        Rung::Medium => 145,
         Rung::Minimal | Rung::Emergency => 25,
         Rung::Muted => 5,
     }
