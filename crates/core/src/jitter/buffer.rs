@@ -433,12 +433,11 @@ impl JitterBuffer {
         }
     }
 
+    /// What is known to be lost has audio behind it: the codec bridges all of it, and fades by itself. Silence in the
+    /// middle would cost it the state from which it goes on.
     fn lose(&mut self, duration: FrameDuration) -> Decision {
-        if self.conceal(duration) {
-            Decision::Lose { has_fec: false, duration }
-        } else {
-            Decision::Silence(duration)
-        }
+        self.concealed += nanos(duration.as_duration());
+        Decision::Lose { has_fec: false, duration }
     }
 
     /// Nothing is there: bridge it, or, after long enough, take it for a pause.

@@ -20,10 +20,10 @@
 //!
 //! # Loss, pauses and restarts
 //! A packet counts as lost once a later one is there, never because of silence: a sender with discontinuous
-//! transmission (DTX) may stop for as long as it likes. When nothing comes, concealment ends after
-//! [`JitterConfig::max_concealment`]; then there is silence until packets come again, and the delay is measured
-//! anew. That the sender has restarted its sequence is believed when three packets in a row agree, or sixteen where
-//! they may as well be late.
+//! transmission (DTX) may stop for as long as it likes. What is known to be lost is concealed to the last frame, or the
+//! codec would begin anew behind it. When nothing comes, concealment ends after [`JitterConfig::max_concealment`];
+//! then there is silence until packets come again, and the delay is measured anew. That the sender has restarted its
+//! sequence is believed when three packets in a row agree, or sixteen where they may as well be late.
 
 mod buffer;
 mod delay;
@@ -54,7 +54,7 @@ pub struct JitterConfig {
     pub max_payload: usize,
     /// How long a packet is taken to last before the first one came. Default 20 ms.
     pub packet_duration: FrameDuration,
-    /// For how long at a stretch missing audio is concealed before it becomes silence. Default 100 ms.
+    /// For how long at a stretch audio is concealed that may still come, before it becomes silence. Default 100 ms.
     pub max_concealment: Duration,
     /// How many packets the sequence may jump forward before it counts as a restart, 1 to 2^30. Default 1000.
     pub max_jump: u32,
