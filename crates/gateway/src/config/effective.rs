@@ -98,6 +98,7 @@ impl Config {
                 SourceKind::Any => SourceRule::Any,
                 SourceKind::First => SourceRule::First,
             },
+            loopback: self.room.loopback,
         };
         let m = &self.mqtt;
         if !m.tls_listen.is_empty() && (m.tls_certificate.is_empty() || m.tls_key.is_empty()) {
@@ -288,6 +289,7 @@ mod tests {
         assert_eq!(effective.endpoint, EndpointConfig::default());
         let (hub, default) = (effective.hub, HubConfig::default());
         assert_eq!((hub.limits, hub.source), (default.limits, default.source));
+        assert_eq!(hub.loopback, default.loopback);
         assert_eq!(hub.hellos_per_device, default.hellos_per_device);
         assert_eq!(hub.hellos_per_network, default.hellos_per_network);
         assert_eq!(hub.messages_per_device, default.messages_per_device);

@@ -227,6 +227,9 @@ sections! {
     room: RoomSection {
         /// `echo`, `websocket` or `livekit`.
         kind: RoomKind = RoomKind::Echo;
+        /// Whether the echo room sends each packet straight back to devices that ask for it (`features.loopback` of their
+        /// hello), as load tests do.
+        loopback: bool = false;
     }
     /// Chat servers, for `room.kind = "websocket"`.
     websocket: Websocket {

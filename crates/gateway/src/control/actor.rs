@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::hub::{Hub, Link, Outgoing, Profile};
 use crate::call::{Call, Grant, Note, Output, Receipt};
 use crate::device::mcp::{McpError, Token};
-use crate::device::message::{Incoming, Message};
-use crate::media::{MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, SendError};
+use crate::device::message::{Hello, Incoming, Message};
+use crate::media::{MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, Route, SendError};
 use crate::ops::counters::Counter;
 use crate::room::Room;
 
@@ -192,7 +192,7 @@ impl Actor {
         match message {
             Inbox::Message { incoming, arrived } => match incoming.message {
                 Message::Hello(hello) => {
-                    let grant = self.grant();
+                    let grant = self.grant(&hello);
                     self.call.handle_hello(hello, grant, now);
                     self.carry_out();
                     self.hub.registry.counters.hello(self.hub.clock.now().since(arrived));
@@ -217,7 +217,14 @@ impl Actor {
         }
     }
 
-    fn grant(&self) -> Result<Grant, PlaceError> {
+    fn grant(&self, hello: &Hello) -> Result<Grant, PlaceError> {
+        // A load test talks and listens at once; the parrot would do one after the other.
+        let loops =
+            self.hub.config.loopback && hello.features.as_ref().is_some_and(|f| f["loopback"] == true);
+        let route = match self.room.route() {
+            Route::Echo if loops => Route::Loopback,
+            route => route,
+        };
         let placement = self.hub.plane.place()?;
         let mut key = [0; 32];
         random(&mut key);
@@ -226,7 +233,7 @@ impl Actor {
             session_id: session_id(),
             key,
             source: self.hub.source_of(&self.profile),
-            route: self.room.route(),
+            route,
         })
     }
 

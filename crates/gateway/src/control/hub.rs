@@ -40,6 +40,8 @@ pub struct HubConfig {
     pub messages_per_device: Rate,
     /// Who may send to a session.
     pub source: SourceRule,
+    /// Whether devices of the echo room may ask for each packet straight back. Default no.
+    pub loopback: bool,
 }
 
 impl Default for HubConfig {
@@ -51,6 +53,7 @@ impl Default for HubConfig {
             hellos_per_network: Rate { burst: 1000, per_second: 500.0 },
             messages_per_device: Rate { burst: 100, per_second: 50.0 },
             source: SourceRule::MqttIp,
+            loopback: false,
         }
     }
 }
