@@ -1,9 +1,10 @@
 //! Simulated devices that talk to a gateway as firmware does: MQTT for control, sealed Opus over UDP.
 //!
-//! [`load`] is thousands of devices on
+//! [`call`] is one device with real audio and, if wished, a bad network; [`load`] is thousands of devices on
 //! a few threads. Both measure what a device would notice: when packets come, which never come, how long a `hello` takes.
 //! Nothing here knows the gateway's code; it is written to the protocol.
 
+pub mod call;
 pub mod control;
 pub mod ear;
 mod fleet;

@@ -67,6 +67,12 @@ impl Session {
         self.keys.connection_id()
     }
 
+    /// The keys of both directions.
+    #[must_use]
+    pub const fn keys(&self) -> &SessionKeys {
+        &self.keys
+    }
+
     /// Seals what the device says.
     #[must_use]
     pub fn sealer(&self) -> Sealer {
