@@ -13,3 +13,4 @@ pub mod lane;
 pub mod media;
 pub mod ops;
 pub mod room;
+pub mod run;

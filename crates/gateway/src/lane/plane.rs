@@ -125,7 +125,8 @@ impl Lanes {
         let mut outsides = Vec::new();
         for index in 0..count as u16 {
             let port = if config.first_port == 0 { 0 } else { config.first_port.saturating_add(index) };
-            let socket = Socket::bind(SocketAddr::new(config.address, port), buffers)?;
+            let socket = Socket::bind(SocketAddr::new(config.address, port), buffers)
+                .map_err(|error| io::Error::new(error.kind(), format!("port {port}: {error}")))?;
             outsides.push((socket, Waiter::new()?));
         }
         let ports = outsides.iter().map(|(socket, waiter)| {

@@ -1,0 +1,171 @@
+//! A whole gateway and simulated devices, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use evenkeel_device::call::{self, CallConfig, Held, Speech};
+use evenkeel_device::identity::Identity;
+use evenkeel_device::load::{self, LoadConfig, LoadReport};
+use evenkeel_gateway::config::{Config, Sources};
+use evenkeel_gateway::run::{Gateway, RunError};
+use evenkeel_testkit::network::{Jitter, Loss, NetworkConfig};
+
+fn config(flags: &[(&str, &str)]) -> Config {
+    let ours = [
+        ("mqtt.listen", "127.0.0.1:0"),
+        ("media.udp_address", "127.0.0.1"),
+        ("media.udp_port", "0"),
+        ("operations.listen", "127.0.0.1:0"),
+        ("management.listen", "127.0.0.1:0"),
+    ];
+    let flags = ours.iter().chain(flags).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(&Sources { flags: flags.collect(), ..Sources::default() }).unwrap()
+}
+
+async fn load(gateway: &Gateway, config: LoadConfig) -> LoadReport {
+    let server = gateway.started().mqtt[0].to_string();
+    let run = move || load::run(&LoadConfig { server, ..config }, |_| {}).unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// Packets of one SILK frame of 60 ms, numbered.
+fn voice(count: u8) -> Vec<Vec<u8>> {
+    (0..count).map(|number| [&[0x58, 0xe0][..], &[number; 90]].concat()).collect()
+}
+
+const SILENCE: [u8; 10] = [0x58, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+async fn talk(gateway: &Gateway, speech: Vec<Vec<u8>>, network: NetworkConfig) -> Held {
+    let config = CallConfig {
+        server: gateway.started().mqtt[0].to_string(),
+        identity: Identity::numbered(1, 9, None),
+        mode: "auto".to_owned(),
+        features: None,
+        up: NetworkConfig::default(),
+        down: network,
+        seed: 7,
+        reply_limit: Duration::from_secs(10),
+    };
+    let speech = Speech { packets: speech, silence: Some(SILENCE.to_vec()) };
+    tokio::task::spawn_blocking(move || call::run(&config, speech).unwrap()).await.unwrap()
+}
+
+/// What was said, as the device opened it: the number in each packet.
+fn numbers(held: &Held) -> Vec<u8> {
+    let mut opener = held.session.opener();
+    let opened = held.datagrams.iter().map(|datagram| {
+        let mut sealed = datagram.sealed.clone();
+        *opener.open(&mut sealed).unwrap().payload.last().unwrap()
+    });
+    opened.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_parrot_says_back_what_it_heard_once_the_speaker_pauses() {
+    let gateway = Gateway::start(config(&[])).await.unwrap();
+    let held = talk(&gateway, voice(20), NetworkConfig::default()).await;
+    let heard = numbers(&held);
+    assert_eq!(heard[..20], (0..20).collect::<Vec<u8>>(), "as it was said, in order");
+    assert!(heard[20..].iter().all(|&fill| fill == 0), "then at most a little silence");
+    let states: Vec<_> = held.report.messages.iter().filter_map(|m| m.message["state"].as_str()).collect();
+    assert_eq!(states, ["start", "stop"]);
+    let audio_ms = held.datagrams.iter().map(|datagram| datagram.at.as_secs_f64() * 1e3);
+    let (first, last) = (audio_ms.clone().fold(f64::MAX, f64::min), audio_ms.fold(0.0, f64::max));
+    let [start, stop] = [0, 1].map(|at| held.report.messages[at].at_ms);
+    assert!(start <= first && stop >= last, "{start} {first} {last} {stop}");
+    assert_eq!((held.report.heard.lost, held.report.not_opened), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_bad_network_loses_is_what_the_device_misses() {
+    let gateway = Gateway::start(config(&[])).await.unwrap();
+    let network = NetworkConfig {
+        loss: Loss::Random(0.2),
+        jitter: Jitter::Exponential(Duration::from_millis(10)),
+        duplicate: 0.1,
+        ..NetworkConfig::default()
+    };
+    let report = talk(&gateway, voice(40), network).await.report;
+    let arrived = report.heard.packets + report.lost_down;
+    assert!((40..=44).contains(&arrived), "{report:?}");
+    assert!(report.lost_down > 0 && report.heard.lost <= report.lost_down, "{report:?}");
+    // What is lost before the first or after the last packet that comes is not missed.
+    assert!(report.heard.lost + 4 >= report.lost_down, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_talk_and_listen_at_once_where_loopback_is_on() {
+    let gateway = Gateway::start(config(&[("media.lanes", "2"), ("room.loopback", "true")])).await.unwrap();
+    let wanted = LoadConfig { devices: 10, duration: Duration::from_secs(2), ..LoadConfig::default() };
+    let report = load(&gateway, wanted).await;
+    assert_eq!((report.failed, report.first_failure), (0, None));
+    assert_eq!((report.not_opened, report.not_echoed, report.heard.lost), (0, 0, 0));
+    assert!(report.sent >= 300, "{}", report.sent);
+    assert!(report.echoed >= report.sent - 3 * 10, "{} of {}", report.echoed, report.sent);
+    let lanes = gateway.hub().plane.lanes();
+    assert!(lanes.iter().all(|lane| lane.received >= 100 && lane.missed == 0), "{lanes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_loopback_is_off_nobody_gets_it() {
+    let gateway = Gateway::start(config(&[])).await.unwrap();
+    let wanted = LoadConfig { devices: 2, duration: Duration::from_millis(500), ..LoadConfig::default() };
+    let report = load(&gateway, wanted).await;
+    assert_eq!((report.failed, report.echoed), (0, 0));
+    assert!(report.sent > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_devices_that_can_prove_who_they_are_come_in() {
+    let gateway = Gateway::start(config(&[("devices.signature_key", "k1")])).await.unwrap();
+    for (key, failed) in [(Some("k1"), 0), (Some("k2"), 3), (None, 3)] {
+        let wanted = LoadConfig {
+            devices: 3,
+            duration: Duration::from_millis(100),
+            signature_key: key.map(str::to_owned),
+            ..LoadConfig::default()
+        };
+        let report = load(&gateway, wanted).await;
+        assert_eq!(report.failed, failed, "{key:?}: {:?}", report.first_failure);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_changes_the_key_and_says_what_takes_a_restart() {
+    let mut gateway = Gateway::start(config(&[("devices.signature_key", "k1")])).await.unwrap();
+    let reload = gateway.reload(&config(&[("devices.signature_key", "k2"), ("media.lanes", "1")]));
+    assert_eq!((reload.changed, reload.pending), (vec!["devices.signature_key"], vec!["media.lanes"]));
+    for (key, failed) in [("k1", 1), ("k2", 0)] {
+        let wanted = LoadConfig {
+            devices: 1,
+            duration: Duration::from_millis(100),
+            signature_key: Some(key.to_owned()),
+            ..LoadConfig::default()
+        };
+        assert_eq!(load(&gateway, wanted).await.failed, failed, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_gateway_ends_when_its_calls_do() {
+    let gateway = Gateway::start(config(&[("call.drain_limit", "5s")])).await.unwrap();
+    let wanted = LoadConfig { devices: 2, duration: Duration::from_millis(500), ..LoadConfig::default() };
+    assert_eq!(load(&gateway, wanted).await.failed, 0);
+    tokio::time::timeout(Duration::from_secs(10), gateway.drain()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_is_named_with_its_setting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for setting in ["mqtt.listen", "operations.listen"] {
+        let error = Gateway::start(config(&[(setting, &address)])).await.unwrap_err();
+        assert!(matches!(error, RunError::Listen { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&address) && text.contains(setting) && text.contains("another"), "{text}");
+    }
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let error = Gateway::start(config(&[("media.udp_port", &port), ("media.lanes", "1")])).await.unwrap_err();
+    assert!(error.to_string().contains(&port) && error.to_string().contains("media.udp_port"), "{error}");
+}
