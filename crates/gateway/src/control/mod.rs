@@ -4,10 +4,10 @@ mod actor;
 mod clock;
 mod hub;
 mod pairing;
+mod settings;
 
 pub use actor::{INBOX_CAPACITY, Inbox};
 pub use clock::Clock;
-pub use hub::{
-    Attachment, Hub, HubConfig, OUTLET_CAPACITY, Outgoing, Outlet, Profile, RoomMaker, SourceRule,
-};
+pub use hub::{Attachment, Hub, OUTLET_CAPACITY, Outgoing, Outlet, Profile, RoomMaker};
 pub use pairing::{Accepted, Pairing, RINGING, Requested};
+pub use settings::{HubConfig, SourceRule};
