@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Anonymous, Config, ConfigError, Effective, Reload};
 use crate::control::{Clock, Hub};
+use crate::device::broker::BrokerClient;
 use crate::device::credentials::Gatekeeper;
 use crate::device::mqtt::{Endpoint, EndpointConfig, tls_config};
 use crate::lane::{LaneStart, Lanes, PlaneConfig};
@@ -93,6 +94,8 @@ pub struct Started {
     pub mqtt: Vec<SocketAddr>,
     /// MQTT with TLS.
     pub mqtt_tls: Vec<SocketAddr>,
+    /// The external broker.
+    pub broker: Option<String>,
     /// The operations port, with the dashboard.
     pub operations: Vec<SocketAddr>,
     /// The management API of the old gateway.
@@ -114,6 +117,7 @@ impl Gateway {
         evenkeel_sys::limits::raise_open_files();
         let clock = Clock::start();
         let effective = config.effective()?;
+        let broker = config.broker()?;
         let rooms = config.rooms(clock)?.ok_or_else(|| ConfigError::Value {
             origin: "settings".to_owned(),
             name: "room.kind".to_owned(),
@@ -139,6 +143,10 @@ impl Gateway {
             gateway.tasks.spawn(Arc::clone(&gateway.hub).run_events(events));
         }
         gateway.serve_mqtt(&mqtt_listen, endpoint)?;
+        if let Some(broker) = broker {
+            gateway.started.broker = Some(format!("{}:{}", broker.host, broker.port));
+            gateway.tasks.spawn(BrokerClient::run(broker, Arc::clone(&gateway.hub)));
+        }
         gateway.serve_http().await?;
         Ok(gateway)
     }
