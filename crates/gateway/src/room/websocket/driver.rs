@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use evenkeel_core::units::Time;
 use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -42,11 +43,13 @@ const TEXT_RATE: Rate = Rate { burst: 40, per_second: 40.0 };
 const BUDGET: usize = 32;
 /// How often a silent server is pinged; one that is silent for two in a row is lost.
 const PING: Duration = Duration::from_secs(20);
+/// A server that has not answered for so long when a call gives up on it has failed; before, the call may have had
+/// other reasons.
+const SLOW: Duration = Duration::from_secs(1);
 /// How long a polite close may take before the socket is dropped.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-type Connecting =
-    Pin<Box<dyn Future<Output = (String, Result<(Socket, Option<String>), ConnectError>)> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<(Socket, Option<String>), ConnectError>> + Send>>;
 
 /// One call's side of a chat server.
 pub struct WebSocketRoom {
@@ -59,7 +62,7 @@ pub struct WebSocketRoom {
 
 enum State {
     Apart,
-    Connecting { id: RoomId, connecting: Connecting },
+    Connecting { id: RoomId, url: String, since: Time, attempt: Attempt },
     Open { id: RoomId, open: Box<Open> },
 }
 
@@ -94,8 +97,10 @@ impl WebSocketRoom {
     pub fn command(&mut self, id: RoomId, command: RoomCommand) {
         match command {
             RoomCommand::Join(join) => {
-                let connecting = self.connect(join);
-                self.state = State::Connecting { id, connecting };
+                let since = self.rooms.clock.now();
+                let url = self.rooms.servers.pick(since).unwrap_or_default();
+                let attempt = self.attempt(url.clone(), join);
+                self.state = State::Connecting { id, url, since, attempt };
             }
             RoomCommand::Leave => self.leave(id),
             RoomCommand::Device { text, .. } => self.push(id, Message::text(text)),
@@ -108,17 +113,13 @@ impl WebSocketRoom {
         }
     }
 
-    fn connect(&self, join: Box<Join>) -> Connecting {
+    fn attempt(&self, url: String, join: Box<Join>) -> Attempt {
         let (rooms, headers) = (Arc::clone(&self.rooms), self.headers.clone());
         Box::pin(async move {
-            let Some(url) = rooms.servers.pick(rooms.clock.now()) else {
-                return (String::new(), Err(ConnectError::Url));
-            };
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_secs());
             let uuid = headers.uuid.as_deref().unwrap_or_default();
             let token = rooms.bearer.token(uuid, headers.mac, unix);
-            let result = connect::connect(&url, Arc::clone(&rooms.tls), &headers, &token, &join).await;
-            (url, result)
+            connect::connect(&url, Arc::clone(&rooms.tls), &headers, &token, &join).await
         })
     }
 
@@ -139,7 +140,14 @@ impl WebSocketRoom {
                 let _ = tokio::time::timeout(CLOSE_LIMIT, goodbyes).await;
             }),
             // Dropping the attempt ends it.
-            _ => tokio::spawn(std::future::ready(())),
+            State::Connecting { url, since, .. } => {
+                let now = self.rooms.clock.now();
+                if now.since(since) >= SLOW {
+                    self.rooms.servers.failed(&url, now);
+                }
+                tokio::spawn(std::future::ready(()))
+            }
+            State::Apart => tokio::spawn(std::future::ready(())),
         }
     }
 
@@ -176,9 +184,9 @@ impl WebSocketRoom {
         }
         match &mut self.state {
             State::Apart => Poll::Pending,
-            State::Connecting { id, connecting } => {
-                let (url, result) = ready!(connecting.as_mut().poll(cx));
-                let id = *id;
+            State::Connecting { id, url, attempt, .. } => {
+                let result = ready!(attempt.as_mut().poll(cx));
+                let (id, url) = (*id, std::mem::take(url));
                 let now = self.rooms.clock.now();
                 match result {
                     Ok((socket, session_id)) => {
