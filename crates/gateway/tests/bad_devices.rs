@@ -136,6 +136,30 @@ async fn ten_thousand_half_open_connections_close_each_other_and_let_devices_in(
 }
 
 #[tokio::test]
+async fn a_storm_of_connections_of_one_device_leaves_one_and_its_call() {
+    let gateway = Gateway::start().await;
+    let mut bystander = gateway.device(1).await;
+    let mut last = gateway.device(2).await;
+    let answer = last.hello().await;
+    let mut before = 0;
+    for round in 0..1000 {
+        last = gateway.device(2).await;
+        if round == 200 {
+            before = resident();
+        }
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 4 << 20, "grew by {grown} bytes");
+    until(|| gateway.counted(Counter::Replaced) == 1000).await;
+    assert_eq!((gateway.hub.connected(), gateway.hub.registry.live()), (2, 1));
+    last.say(json!({"type": "goodbye", "session_id": answer["session_id"]})).await;
+    until(|| gateway.hub.registry.live() == 0).await;
+    drop(last);
+    until(|| gateway.hub.connected() == 1).await;
+    is_well(&gateway, &mut bystander).await;
+}
+
+#[tokio::test]
 async fn more_connections_than_allowed_are_closed() {
     let config = EndpointConfig { max_connections: 3, ..EndpointConfig::default() };
     let gateway = Gateway::with(RoomMaker::Echo, HubConfig::default(), config, None).await;

@@ -29,16 +29,25 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 async fn gateway(urls: Vec<String>, secret: Option<&str>) -> Gateway {
+    gateway_that_waits(urls, secret, CallConfig::default().join_limit).await.0
+}
+
+async fn gateway_that_waits(
+    urls: Vec<String>,
+    secret: Option<&str>,
+    join_limit: Duration,
+) -> (Gateway, Arc<WebSocketRooms>) {
     let rooms = WebSocketRooms {
         servers: Servers::new(urls),
         bearer: Bearer::new(secret),
         tls: Config::default().client_tls().unwrap(),
         clock: Clock::start(),
     };
-    let call = CallConfig { room_retry: Duration::from_millis(20), ..CallConfig::default() };
+    let call = CallConfig { room_retry: Duration::from_millis(20), join_limit, ..CallConfig::default() };
     let config = HubConfig { call: Arc::new(call), ..HubConfig::default() };
-    let rooms = RoomMaker::WebSocket { rooms: Arc::new(rooms), development: HashMap::new() };
-    Gateway::with(rooms, config, EndpointConfig::default(), None).await
+    let rooms = Arc::new(rooms);
+    let maker = RoomMaker::WebSocket { rooms: Arc::clone(&rooms), development: HashMap::new() };
+    (Gateway::with(maker, config, EndpointConfig::default(), None).await, rooms)
 }
 
 impl Gateway {
@@ -164,6 +173,67 @@ async fn servers_that_fail_at_any_step_are_left_out_and_the_call_goes_on() {
     next.hello().await;
     until(|| gateway.counted(Counter::RoomReady) == 2).await;
     assert_eq!(gateway.counted(Counter::RoomLost), 5, "the next call is led past them");
+}
+
+#[tokio::test]
+async fn servers_that_stall_at_any_step_of_joining_are_left_out() {
+    let silent = server(|stream| async {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let no_hello = server(|stream| async {
+        let socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        std::future::pending::<()>().await;
+        drop(socket);
+    })
+    .await;
+    // Answers byte by byte, and would for hours.
+    let dribbles = server(|mut stream| async move {
+        while stream.write_all(b"H").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    for stalls in [silent, no_hello, dribbles] {
+        let urls = vec![stalls, server(well_behaved).await];
+        let (gateway, rooms) = gateway_that_waits(urls, None, Duration::from_millis(1100)).await;
+        let mut device = gateway.device(1).await;
+        assert_eq!(device.hello().await["type"], "hello", "the device does not wait for the room");
+        until(|| gateway.counted(Counter::RoomLost) == 1).await;
+        let health: Vec<_> =
+            rooms.servers.health(rooms.clock.now()).into_iter().map(|server| server.1).collect();
+        assert_eq!(health, [false, true]);
+        until(|| gateway.counted(Counter::RoomReady) == 1).await;
+        gateway.device(2).await.hello().await;
+        until(|| gateway.counted(Counter::RoomReady) == 2).await;
+        assert_eq!(gateway.counted(Counter::RoomLost), 1, "the next call is led past it");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_lost_after_two_pings() {
+    let url = server(|stream| async {
+        let socket = upgraded(stream).await;
+        std::future::pending::<()>().await;
+        drop(socket);
+    })
+    .await;
+    let gateway = gateway(vec![url], None).await;
+    let mut device = gateway.device(1).await;
+    device.hello().await;
+    until(|| gateway.counted(Counter::RoomReady) == 1).await;
+    tokio::time::pause();
+    for second in 0..70 {
+        assert!(second > 30 || gateway.counted(Counter::RoomLost) == 0);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::time::resume();
+    assert!(gateway.counted(Counter::RoomLost) >= 1);
+    assert_eq!(gateway.hub.registry.live(), 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use evenkeel_core::packet::HEADER_LEN;
+use evenkeel_core::packet::{HEADER_LEN, Header};
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate};
 use evenkeel_gateway::lane::{Lanes, PlaneConfig};
@@ -26,6 +26,7 @@ fn start(lanes: usize) -> (Lanes, Vec<EventReceiver>) {
 
 struct Device {
     media: MediaId,
+    connection_id: u32,
     socket: UdpSocket,
     sealer: Sealer,
     opener: Opener,
@@ -56,7 +57,7 @@ impl Device {
         socket.connect(SocketAddr::new(host.parse().unwrap(), port)).unwrap();
         let sealer = Sealer::new(&keys, Direction::Uplink, 0);
         let opener = Opener::new(&keys, Direction::Downlink, PayloadKind::Opus);
-        Self { media, socket, sealer, opener }
+        Self { media, connection_id, socket, sealer, opener }
     }
 
     fn say(&mut self, number: u8) {
@@ -105,6 +106,65 @@ fn devices_hear_themselves_and_each_other() {
     for (one, other) in [(a, b), (b, a)] {
         devices[one].say(77);
         assert_eq!(devices[other].hear(), 77);
+    }
+}
+
+#[test]
+fn a_flood_of_forged_datagrams_is_counted_and_felt_by_no_call() {
+    const ROUNDS: u32 = 32;
+    let (lanes, _events) = start(1);
+    let plane = lanes.plane();
+    let mut devices: Vec<_> = (0..3).map(|_| Device::open(&*plane, Route::Loopback)).collect();
+    let target = devices[0].socket.peer_addr().unwrap();
+    let strangers: Vec<_> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let known = devices[0].connection_id;
+    let mut sent = 0;
+    for device in &mut devices {
+        device.say(1);
+        assert_eq!(device.hear(), 1);
+    }
+    for round in 0..ROUNDS {
+        for (at, stranger) in strangers.iter().enumerate() {
+            let far = 0x4000_0000 + round * 10_000;
+            let garbage = [round as u8 ^ 0x5a; 60];
+            let forged = |id: u32, sequence: u32, payload: &[u8]| {
+                let payload_len = payload.len() as u16;
+                let header = Header { flags: 0, payload_len, connection_id: id, timestamp: 0, sequence };
+                [&header.emit()[..], payload].concat()
+            };
+            let datagrams = [
+                forged(known ^ (1 << (round % 32)), round, &garbage),
+                forged(known, 0, &garbage),
+                forged(known, far, &garbage),
+                forged(known, round + 2, &[]),
+                forged(known, round + 2, &garbage)[..40].to_vec(),
+                vec![at as u8; round as usize % 20],
+            ];
+            for datagram in &datagrams {
+                stranger.send_to(datagram, target).unwrap();
+                sent += 1;
+            }
+        }
+        // Each call goes on, packet by packet, and to its own address.
+        for device in &mut devices {
+            device.say(round as u8);
+            assert_eq!(device.hear(), round as u8);
+        }
+    }
+    let counted = || {
+        let report = &plane.lanes()[0];
+        report.refused.total() + report.unknown
+    };
+    for _ in 0..200 {
+        if counted() == sent {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(counted(), sent, "each is counted, once");
+    for stranger in strangers {
+        stranger.set_nonblocking(true).unwrap();
+        assert!(stranger.recv(&mut [0; 100]).is_err(), "strangers are told nothing");
     }
 }
 
