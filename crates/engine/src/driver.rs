@@ -6,7 +6,7 @@ use std::time::Duration;
 use evenkeel_core::ladder::Rung;
 use evenkeel_core::units::Time;
 use evenkeel_sys::clock;
-use evenkeel_sys::wait::Waiter;
+use evenkeel_sys::wait::{Waiter, sleep_until};
 
 use crate::config::EngineConfig;
 use crate::lane::{Lane, end};
@@ -66,6 +66,7 @@ impl Driver {
             loop {
                 self.take_in(now);
                 now = self.send_due(now);
+                now = self.rest(now);
                 let Some(job) = self.lane.begin_job(now) else { break };
                 now = clock::now();
                 self.lane.end_job(job, now);
@@ -111,6 +112,16 @@ impl Driver {
             output.wake();
             now = clock::now();
         }
+        now
+    }
+
+    /// Sleeps if the lane has to. Returns the time after it.
+    fn rest(&mut self, now: Time) -> Time {
+        let Some(until) = self.lane.poll_rest(now) else { return now };
+        self.lane.handle_sleep(now);
+        sleep_until(until);
+        let now = clock::now();
+        self.lane.handle_wake(now);
         now
     }
 

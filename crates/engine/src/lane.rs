@@ -5,8 +5,9 @@
 //!
 //! 1. [`Lane::open`] for each stream that comes, [`Lane::handle_note`] for each that has something new;
 //! 2. [`Lane::poll_departure`] with the present time, until it returns `None`;
-//! 3. [`Lane::begin_job`] once and, if there was a job, [`Lane::end_job`] with the time after it; then again from 1;
-//! 4. when there was no job: [`Lane::handle_sleep`], and sleep until [`Lane::next_timeout`] or until something comes.
+//! 3. [`Lane::poll_rest`]: if it has to rest, as 5 but until the time that this says and whatever comes;
+//! 4. [`Lane::begin_job`] once and, if there was a job, [`Lane::end_job`] with the time after it; then again from 1;
+//! 5. when there was no job: [`Lane::handle_sleep`], and sleep until [`Lane::next_timeout`] or until something comes.
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use evenkeel_core::units::Time;
 
 use crate::outlet::Outlet;
 use crate::plan::{Loads, POSITIONS, Plan};
+use crate::rest::Rest;
 use crate::stream::{Stream, StreamId, Worked};
 
 /// How often the plan is looked at.
@@ -71,6 +73,7 @@ pub(crate) struct Lane {
     plan: Plan,
     planned_at: Time,
     meter: LoadMeter,
+    rest: Rest,
     counters: Counters,
     changes: VecDeque<RungChange>,
     /// Where the search for a stream to give away goes on.
@@ -121,6 +124,7 @@ impl Lane {
             plan,
             planned_at: now,
             meter: LoadMeter::new(now),
+            rest: Rest::new(now),
             counters: Counters::default(),
             changes: VecDeque::with_capacity(CHANGES),
             cursor: 0,
@@ -272,12 +276,19 @@ impl Lane {
     /// It begins to work.
     pub(crate) fn handle_wake(&mut self, now: Time) {
         self.meter.awake_since = Some(now);
+        self.rest.handle_wake(now);
     }
 
-    /// It has nothing to do and goes to sleep.
+    /// Until when it has to sleep before it does more, so that it leaves its core some time.
+    pub(crate) fn poll_rest(&mut self, now: Time) -> Option<Time> {
+        self.rest.poll(now)
+    }
+
+    /// It goes to sleep.
     pub(crate) fn handle_sleep(&mut self, now: Time) {
         self.look(now);
         self.meter.handle_sleep(now);
+        self.rest.handle_sleep(now);
     }
 
     /// Looks at load and plan when it is time.

@@ -43,6 +43,7 @@ mod phase;
 mod plan;
 mod pool;
 mod port;
+mod rest;
 mod schedule;
 mod stream;
 

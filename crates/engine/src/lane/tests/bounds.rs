@@ -103,6 +103,33 @@ fn it_never_wakes_but_for_a_frame_or_a_packet() {
 }
 
 #[test]
+fn a_lane_that_is_flooded_leaves_its_core_more_than_the_kernel_asks_for() {
+    let mut sim = Sim::new(1, 12);
+    let flood = Member { period: COST / 4, pacing: Pacing::Immediate, ..Member::new(FRAME, COST) };
+    sim.open(0, flood, START);
+    sim.run(START + 2_000 * MS);
+    for second in 2..6 {
+        let before = sim.stations[0].rested;
+        sim.run(START + 1_000 * MS * (second + 1));
+        assert!(sim.stations[0].rested - before > 55 * MS);
+        assert_eq!(sim.stations[0].wakes, 1, "it never slept of its own accord");
+    }
+    let jobs = sim.stations[0].lane.counters().jobs;
+    assert!(jobs > 35_000, "{jobs} in 6 s: it rests no more than it must");
+}
+
+#[test]
+fn a_lane_with_room_never_has_to_rest() {
+    let mut sim = Sim::new(1, 13);
+    for i in 0..100 {
+        sim.open(0, Member::new(FRAME, COST), START + COST * i * 5 / 4);
+    }
+    sim.run(START + 5_000 * MS);
+    assert!(sim.stations[0].lane.load() > 0.75);
+    assert_eq!(sim.stations[0].rested, Duration::ZERO);
+}
+
+#[test]
 fn closing_amid_queued_work_ends_it_and_spares_the_others() {
     let mut sim = Sim::new(1, 3);
     let streams: Vec<_> = (0..6).map(|_| sim.open(0, Member::new(FRAME, MS), START)).collect();

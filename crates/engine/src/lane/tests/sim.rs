@@ -1,7 +1,7 @@
 //! Lanes, streams and their sources on virtual time, driven as the threads of the pool drive them.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -106,9 +106,11 @@ pub(super) struct Station {
     /// How often its thread slept, and how often it went round.
     pub(super) wakes: u64,
     pub(super) turns: u64,
+    /// How long it slept although there was something to do.
+    pub(super) rested: Duration,
     notes: Notes,
     noted: bool,
-    arrivals: Vec<Box<Stream>>,
+    arrivals: VecDeque<Box<Stream>>,
 }
 
 /// What happens at a time.
@@ -150,9 +152,10 @@ impl Sim {
             asleep: true,
             wakes: 0,
             turns: 0,
+            rested: Duration::ZERO,
             notes: Notes::new(SLOTS),
             noted: false,
-            arrivals: Vec::new(),
+            arrivals: VecDeque::new(),
         };
         Self {
             stations: (0..lanes).map(station).collect(),
@@ -190,7 +193,7 @@ impl Sim {
         script.fails_until.store(member.fails_until, Relaxed);
         script.panics_at.store(member.panics_at, Relaxed);
         let stream = self.stream(&member, &link, &script);
-        self.stations[lane].arrivals.push(Box::new(stream));
+        self.stations[lane].arrivals.push_back(Box::new(stream));
         self.players.push(Player { member, link, pushed: 0, stopped: false, planned: first });
         self.at(first, Event::Push(index));
         index
@@ -335,7 +338,7 @@ impl Sim {
             && lane != to
             && let Some(stream) = self.stations[lane].lane.take(slot, to)
         {
-            self.stations[to].arrivals.push(stream);
+            self.stations[to].arrivals.push_back(stream);
         }
     }
 
@@ -357,7 +360,12 @@ impl Sim {
         while station.lane.poll_departure(now).is_some() {
             now = now + DEPARTURE;
         }
-        if let Some(job) = station.lane.begin_job(now) {
+        if let Some(until) = station.lane.poll_rest(now) {
+            station.lane.handle_sleep(now);
+            station.rested += until.since(now);
+            now = until;
+            station.lane.handle_wake(now);
+        } else if let Some(job) = station.lane.begin_job(now) {
             let cost = JOB + Duration::from_nanos(self.spent.swap(0, Relaxed));
             self.longest_job = self.longest_job.max(cost);
             now = now + cost;
