@@ -129,11 +129,15 @@ impl Outlet {
         if let Some(packet) = self.pop() {
             return Some(packet);
         }
+        // A thread that is ending has none of its own any more.
+        let waker = UNPARK.try_with(Waker::clone).unwrap_or_else(|_| unpark());
+        self.wait(timeout, &Context::from_waker(&waker))
+    }
+
+    fn wait(&self, timeout: Duration, context: &Context<'_>) -> Option<Packet> {
         let start = Instant::now();
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let context = Context::from_waker(&waker);
         loop {
-            if let Poll::Ready(packet) = self.poll_pop(&context) {
+            if let Poll::Ready(packet) = self.poll_pop(context) {
                 return packet;
             }
             let left = timeout.saturating_sub(start.elapsed());
@@ -150,42 +154,63 @@ impl Outlet {
 struct Sleepers {
     /// Whether there are any.
     any: AtomicBool,
-    wakers: Mutex<Vec<Waker>>,
+    lists: Mutex<Lists>,
+}
+
+#[derive(Default)]
+struct Lists {
+    wakers: Vec<Waker>,
+    /// Empty: takes the place of the other while that is worked through, so that neither is allocated anew.
+    spare: Vec<Waker>,
 }
 
 impl Sleepers {
     /// Adds one, who must look once more afterwards.
     fn add(&self, waker: &Waker) {
         let waker = waker.clone();
-        let mut wakers = lock(&self.wakers);
+        let mut lists = lock(&self.lists);
+        let wakers = &mut lists.wakers;
         let mut surplus = None;
         if !wakers.iter().any(|known| known.will_wake(&waker)) {
             surplus = (wakers.len() >= MAX_SLEEPERS).then(|| wakers.remove(0));
             wakers.push(waker);
         }
         self.any.store(true, Ordering::Relaxed);
-        drop(wakers);
+        drop(lists);
         if let Some(surplus) = surplus {
             surplus.wake();
         }
         fence(Ordering::SeqCst);
     }
 
-    /// Wakes all. Does not wait: whoever holds the list is either about to look for itself or about to wake all.
+    /// Wakes all. Does not wait: whoever holds the lists is either about to look for itself or about to wake all.
     fn wake(&self) {
         fence(Ordering::SeqCst);
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
-        let Some(mut wakers) = try_lock(&self.wakers) else { return };
+        let Some(mut lists) = try_lock(&self.lists) else { return };
         self.any.store(false, Ordering::Relaxed);
-        let woken = std::mem::take(&mut *wakers);
-        drop(wakers);
-        for waker in woken {
+        let spare = std::mem::take(&mut lists.spare);
+        let mut woken = std::mem::replace(&mut lists.wakers, spare);
+        drop(lists);
+        for waker in woken.drain(..) {
             // Wakers are the caller's code; a panic in one must not reach the lane.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
+        if let Some(mut lists) = try_lock(&self.lists) {
+            lists.spare = woken;
+        }
     }
+}
+
+thread_local! {
+    static UNPARK: Waker = unpark();
+}
+
+/// What wakes the calling thread.
+fn unpark() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
 }
 
 struct Unpark(std::thread::Thread);

@@ -1,0 +1,12 @@
+//! The engine with real threads, by what it is put through.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod allocations;
+mod harm;
+mod misuse;
+mod moves;
+
+#[global_allocator]
+static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator;
