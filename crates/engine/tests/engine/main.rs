@@ -1,4 +1,5 @@
 //! The engine with real threads, by what it is put through.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
 mod common;
