@@ -123,7 +123,7 @@ impl Gateway {
             name: "room.kind".to_owned(),
             reason: "livekit cannot be served by this build; use echo or websocket".to_owned(),
         })?;
-        let plane = plane_config(&config)?;
+        let plane = plane_config(&config, effective.anonymous)?;
         let public_host = plane.public_host.clone();
         let first_lane = SocketAddr::new(plane.address, plane.first_port);
         let started = Lanes::start(plane, random);
@@ -215,6 +215,12 @@ impl Gateway {
         &self.started
     }
 
+    /// The kind of room that calls are in.
+    #[must_use]
+    pub const fn room(&self) -> &'static str {
+        self.config.room.kind.name()
+    }
+
     /// Devices, calls, figures.
     #[must_use]
     pub const fn hub(&self) -> &Arc<Hub> {
@@ -243,14 +249,17 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-fn plane_config(config: &Config) -> Result<PlaneConfig, RunError> {
+fn plane_config(config: &Config, anonymous: Anonymous) -> Result<PlaneConfig, RunError> {
     let m = &config.media;
     let address: IpAddr = m.udp_address.parse().map_err(|_| ConfigError::Value {
         origin: "settings".to_owned(),
         name: "media.udp_address".to_owned(),
         reason: format!("must be an IP address, not {:?}", m.udp_address),
     })?;
-    let public_host = if m.public_address.is_empty() {
+    let public_host = if m.public_address.is_empty() && anonymous == Anonymous::Loopback && address.is_ipv4()
+    {
+        Ipv4Addr::LOCALHOST.to_string()
+    } else if m.public_address.is_empty() {
         own_address(address)
             .map_err(RunError::system("media.public_address is not set, and no address was found"))?
             .to_string()

@@ -119,6 +119,17 @@ impl Config {
         })
     }
 
+    /// Checks all that can be checked without starting.
+    ///
+    /// # Errors
+    /// The first setting or file that cannot be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.effective()?;
+        self.broker()?;
+        self.rooms(Clock::start())?;
+        Ok(())
+    }
+
     fn call_config(&self) -> Result<CallConfig, ConfigError> {
         let (c, m) = (&self.call, &self.media);
         let sample_rate = SampleRate::from_hz(m.sample_rate)

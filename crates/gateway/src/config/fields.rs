@@ -204,7 +204,7 @@ sections! {
     /// Lanes, UDP, and what devices are sent.
     media: Media {
         /// The address or name devices are told to send audio to. Empty means the address of this machine that has the
-        /// default route.
+        /// default route, or loopback where only this machine is served.
         public_address: String = String::new();
         /// The address lanes listen on.
         udp_address: String = "0.0.0.0".to_owned();

@@ -208,6 +208,14 @@ macro_rules! choice {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name { $($(#[$doc])* $variant),+ }
 
+        impl $name {
+            /// As it is written in settings.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
         impl $crate::config::value::Setting for $name {
             fn read(raw: &$crate::config::value::Raw) -> Result<Self, String> {
                 use $crate::config::value::Raw;
@@ -219,7 +227,7 @@ macro_rules! choice {
             }
 
             fn write(&self) -> String {
-                match self { $(Self::$variant => concat!("\"", $text, "\"").to_owned()),+ }
+                format!("\"{}\"", self.name())
             }
         }
     };
