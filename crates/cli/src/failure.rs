@@ -36,11 +36,17 @@ impl Failure {
     }
 
     pub(crate) fn report(self) -> ExitCode {
-        let (message, code) = match self {
-            Self::Input(message) => (message, 2),
-            Self::Machine(message) => (message, 1),
-        };
-        terminal::complain(&message);
-        ExitCode::from(code)
+        terminal::complain(&self);
+        ExitCode::from(match self {
+            Self::Input(_) => 2,
+            Self::Machine(_) => 1,
+        })
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Input(message) | Self::Machine(message)) = self;
+        f.write_str(message)
     }
 }

@@ -1,5 +1,8 @@
 //! The far end: what arrives becomes a file.
 
+mod opus_out;
+mod wav_out;
+
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,33 +17,33 @@ use evenkeel_files::{OpusHead, OpusWriter, WavFormat, WavWriter};
 use evenkeel_opus::OpusDecoder;
 use evenkeel_testkit::network::{Network, NetworkStats};
 
-use super::opus_out::OpusOut;
-use super::wav_out::WavOut;
+use self::opus_out::OpusOut;
+use self::wav_out::WavOut;
 use crate::failure::Failure;
 use crate::new_file::NewFile;
 
 /// How late a packet may be where nobody is waiting.
-pub(super) const LONG: Duration = Duration::from_millis(500);
+pub(crate) const LONG: Duration = Duration::from_millis(500);
 
 /// A pause longer than this is cut to it: what a capture says of time may be anything.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Who sends to whom in captures that we write: addresses for documentation (RFC 5737), and the ports of the protocol.
-pub(super) const DOCUMENTATION: (SocketAddr, SocketAddr) = (
+pub(crate) const DOCUMENTATION: (SocketAddr, SocketAddr) = (
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 8884),
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 5004),
 );
 
 /// What is written, as the ending of a file name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Opus,
     Wav,
     Pcap,
 }
 
 impl Kind {
-    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         match ending.to_ascii_lowercase().as_str() {
             "opus" => Ok(Self::Opus),
@@ -50,7 +53,7 @@ impl Kind {
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Opus => "Ogg Opus",
             Self::Wav => "WAV",
@@ -61,7 +64,7 @@ impl Kind {
 
 /// How long a listener waits for packets that are late.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Patience {
+pub(crate) enum Patience {
     /// As long as it seems worth it, which changes with the network, as in a call.
     Adaptive,
     /// Always this long.
@@ -69,23 +72,23 @@ pub(super) enum Patience {
 }
 
 /// How the far end is to be set up.
-pub(super) struct FarEnd<'a> {
-    pub(super) keys: &'a SessionKeys,
-    pub(super) direction: Direction,
+pub(crate) struct FarEnd<'a> {
+    pub(crate) keys: &'a SessionKeys,
+    pub(crate) direction: Direction,
     /// Rate and channels to write.
-    pub(super) rate: SampleRate,
-    pub(super) channels: Channels,
+    pub(crate) rate: SampleRate,
+    pub(crate) channels: Channels,
     /// By how much coding delays the sound: left out at the start.
-    pub(super) delay: Duration,
-    pub(super) packet_duration: FrameDuration,
-    pub(super) patience: Patience,
+    pub(crate) delay: Duration,
+    pub(crate) packet_duration: FrameDuration,
+    pub(crate) patience: Patience,
     /// Sender and receiver in a capture.
-    pub(super) ends: (SocketAddr, SocketAddr),
+    pub(crate) ends: (SocketAddr, SocketAddr),
 }
 
 impl FarEnd<'_> {
     /// Sets it up, with the file that it writes.
-    pub(super) fn open(&self, kind: Kind, path: &Path) -> Result<Output, Failure> {
+    pub(crate) fn open(&self, kind: Kind, path: &Path) -> Result<Output, Failure> {
         let failed = |e: &dyn Display| Failure::in_output(path, e);
         let file = NewFile::create(path).map_err(|e| failed(&e))?;
         if kind == Kind::Pcap {
@@ -133,22 +136,22 @@ impl FarEnd<'_> {
 
 /// What was heard at the far end.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Far {
+pub(crate) struct Far {
     /// What is in the file, in samples per channel at 48 kHz.
-    pub(super) played_samples: u64,
-    pub(super) jitter: JitterStats,
-    pub(super) refused: Refused,
+    pub(crate) played_samples: u64,
+    pub(crate) jitter: JitterStats,
+    pub(crate) refused: Refused,
 }
 
 /// Datagrams that could not be opened.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refused {
-    pub(super) count: u64,
-    pub(super) first: Option<OpenError>,
+pub(crate) struct Refused {
+    pub(crate) count: u64,
+    pub(crate) first: Option<OpenError>,
 }
 
 impl Refused {
-    pub(super) fn add(&mut self, error: OpenError) {
+    pub(crate) fn add(&mut self, error: OpenError) {
         self.count += 1;
         self.first.get_or_insert(error);
     }
@@ -156,20 +159,20 @@ impl Refused {
 
 /// The clock of a listener: starts when the first packet arrives, and goes on by what is played.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace(Option<Time>);
+pub(crate) struct Pace(Option<Time>);
 
 impl Pace {
-    pub(super) fn begin(&mut self, at: Time) {
+    pub(crate) fn begin(&mut self, at: Time) {
         self.0.get_or_insert(at);
     }
 
     /// When a listener hangs up who hears nothing more.
-    pub(super) fn hang_up(&self) -> Time {
+    pub(crate) fn hang_up(&self) -> Time {
         self.0.unwrap_or_default() + LONGEST_PAUSE
     }
 
     /// The time now if it is before `end`; skips what a listener would not wait for.
-    pub(super) fn before(&mut self, end: Time) -> Option<Time> {
+    pub(crate) fn before(&mut self, end: Time) -> Option<Time> {
         let now = self.0?;
         if end.since(now) > LONGEST_PAUSE {
             self.0 = Some(end - LONGEST_PAUSE);
@@ -177,48 +180,48 @@ impl Pace {
         self.0.filter(|now| *now < end)
     }
 
-    pub(super) fn pass(&mut self, lasted: Duration) {
+    pub(crate) fn pass(&mut self, lasted: Duration) {
         self.0 = self.0.map(|now| now + lasted);
     }
 }
 
 /// Writes datagrams as they arrive, still sealed.
-pub(super) struct PcapOut {
-    pub(super) writer: PcapWriter<NewFile>,
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
+pub(crate) struct PcapOut {
+    pub(crate) writer: PcapWriter<NewFile>,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
 }
 
 /// Where datagrams end.
-pub(super) enum Output {
+pub(crate) enum Output {
     Opus(Box<OpusOut>),
     Wav(Box<WavOut>),
     Pcap(PcapOut),
 }
 
 /// A link at its end.
-pub(super) struct Closed {
+pub(crate) struct Closed {
     /// Length of the file, in bytes.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// What was heard, if anybody listened.
-    pub(super) far: Option<Far>,
-    pub(super) network: Option<NetworkStats>,
+    pub(crate) far: Option<Far>,
+    pub(crate) network: Option<NetworkStats>,
 }
 
 /// The network, if there is one, and the file behind it.
-pub(super) struct Link {
+pub(crate) struct Link {
     network: Option<Network>,
     output: Output,
     path: PathBuf,
 }
 
 impl Link {
-    pub(super) fn new(network: Option<Network>, output: Output, path: &Path) -> Self {
+    pub(crate) fn new(network: Option<Network>, output: Output, path: &Path) -> Self {
         Self { network, output, path: path.to_owned() }
     }
 
     /// Sends a datagram. To be called in the order of time.
-    pub(super) fn send(&mut self, now: Time, datagram: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn send(&mut self, now: Time, datagram: &[u8]) -> Result<(), Failure> {
         let Some(mut network) = self.network.take() else {
             return self.arrive(now, &mut datagram.to_vec());
         };
@@ -232,7 +235,7 @@ impl Link {
     /// the sound should be; what came over a network is as long as it is.
     ///
     /// Where a third of the datagrams was refused, key or profile must be wrong: an error, and no file.
-    pub(super) fn close(mut self, length: Option<u64>) -> Result<Closed, Failure> {
+    pub(crate) fn close(mut self, length: Option<u64>) -> Result<Closed, Failure> {
         let mut network = self.network.take();
         if let Some(network) = &mut network {
             while let Some(next) = network.next_time() {

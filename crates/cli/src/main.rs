@@ -1,12 +1,18 @@
 //! The `evenkeel` program: one file a verb.
 
 mod bench;
+mod call;
+mod config;
 mod failure;
+mod far_end;
 mod load;
 mod load_cluster;
 mod new_file;
 mod process;
+mod serve;
+mod settings;
 mod terminal;
+mod weather;
 
 use std::process::ExitCode;
 
@@ -29,15 +35,21 @@ struct Program {
 #[derive(Subcommand)]
 enum Verb {
     Bench(bench::Args),
+    Call(call::Args),
+    Config(config::Args),
     Load(load::Args),
     Process(process::Args),
+    Serve(serve::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Program::parse().verb {
         Verb::Bench(args) => bench::run(&args),
+        Verb::Call(args) => call::run(&args),
+        Verb::Config(args) => config::run(&args),
         Verb::Load(args) => load::run(&args),
         Verb::Process(args) => process::run(&args),
+        Verb::Serve(args) => serve::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,9 @@
 //! `evenkeel process`: a recording through the whole audio path, into a file; and back from a capture.
 
 mod capture;
-mod far_end;
 mod options;
-mod opus_out;
 mod report;
 mod send;
-mod wav_out;
 
 use std::fs;
 use std::path::Path;
@@ -19,10 +16,10 @@ use evenkeel_files::{FileError, Recording};
 pub(crate) use self::options::Args;
 
 use self::capture::Capture;
-use self::far_end::{FarEnd, Kind, Link};
 use self::report::{CodingReport, Input, Report, SessionReport};
 use self::send::Live;
 use crate::failure::Failure;
+use crate::far_end::{self, FarEnd, Kind, Link};
 use crate::terminal;
 
 /// How long encoders of Opus delay what they code at most; what a capture was coded with is not known.

@@ -9,12 +9,12 @@ use evenkeel_core::seal::Opener;
 use evenkeel_core::units::Time;
 use evenkeel_files::{FileError, OpusWriter};
 
-use super::far_end::{Far, Pace, Refused};
+use super::{Far, Pace, Refused};
 use crate::new_file::NewFile;
 
 /// Writes packets in their turn. Where one is missing, a packet of empty frames stands for it, which makes players
 /// conceal the gap and keeps time (RFC 7845, section 4.1).
-pub(super) struct OpusOut {
+pub(crate) struct OpusOut {
     opener: Opener,
     buffer: JitterBuffer,
     writer: OpusWriter<NewFile>,

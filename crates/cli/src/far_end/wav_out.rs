@@ -11,11 +11,11 @@ use evenkeel_core::units::Time;
 use evenkeel_files::{FileError, WavWriter};
 use evenkeel_opus::OpusDecoder;
 
-use super::far_end::{Far, Pace, Refused};
+use super::{Far, Pace, Refused};
 use crate::new_file::NewFile;
 
 /// Plays packets in their turn, with what is missing recovered or concealed.
-pub(super) struct WavOut {
+pub(crate) struct WavOut {
     receiver: Receiver<OpusDecoder>,
     writer: WavWriter<NewFile>,
     pace: Pace,

@@ -10,8 +10,8 @@ use evenkeel_testkit::network::NetworkStats;
 use serde::Serialize;
 
 use super::capture::Capture;
-use super::far_end::{Closed, Far, Kind};
 use super::send::Live;
+use crate::far_end::{Closed, Far, Kind};
 
 /// Everything there is to say. Parts that do not apply are left out.
 #[derive(Serialize)]

@@ -1,0 +1,77 @@
+//! How a call went.
+
+use std::fmt;
+use std::path::Path;
+
+use evenkeel_device::call::CallReport;
+use serde::Serialize;
+
+/// See the [module](self).
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    #[serde(flatten)]
+    call: &'a CallReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Output>,
+}
+
+#[derive(Serialize)]
+struct Output {
+    path: String,
+    seconds: Option<f64>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) const fn new(call: &'a CallReport) -> Self {
+        Self { call, output: None }
+    }
+
+    pub(super) fn written(&mut self, path: &Path, seconds: Option<f64>) {
+        self.output = Some(Output { path: path.display().to_string(), seconds });
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let call = self.call;
+        let ms = |time: Option<f64>| time.map_or("never".to_owned(), |ms| format!("{ms:.1} ms"));
+        let heard = &call.heard;
+        let expected = (heard.packets + heard.lost).max(1);
+        writeln!(f, "hello answered     {}", ms(Some(call.hello_ms)))?;
+        writeln!(
+            f,
+            "first audio        {} after the first word, {} after the last before it",
+            ms(call.first_audio_ms),
+            ms(call.answer_ms)
+        )?;
+        writeln!(
+            f,
+            "said               {} packets, {} lost by the simulated network",
+            call.said, call.lost_up
+        )?;
+        writeln!(
+            f,
+            "heard              {} packets, {} lost ({:.2} %; {} by the simulated network), {} not opened",
+            heard.packets,
+            heard.lost,
+            100.0 * heard.lost as f64 / expected as f64,
+            call.lost_down,
+            call.not_opened
+        )?;
+        write!(
+            f,
+            "gaps               {:.3} % over 5 ms too long; p50 {:.2}, p99 {:.2}, max {:.2} ms, jitter (stdev) {:.3} ms",
+            heard.gaps_over_percent, heard.gap_ms.p50, heard.gap_ms.p99, heard.gap_ms.max, heard.gap_stdev_ms
+        )?;
+        for message in &call.messages {
+            write!(f, "\n{:>9.0} ms       {}", message.at_ms, message.message)?;
+        }
+        if let Some(output) = &self.output {
+            write!(f, "\nwritten            {}", output.path)?;
+            if let Some(seconds) = output.seconds {
+                write!(f, ", {seconds:.1} s")?;
+            }
+        }
+        Ok(())
+    }
+}

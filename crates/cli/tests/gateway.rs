@@ -1,0 +1,180 @@
+//! `evenkeel serve`, `call` and `config`, as programs.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use evenkeel_testkit::recordings::clip;
+use serde_json::Value;
+
+fn evenkeel(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    // Settings of whoever runs the tests are not those of the test.
+    command.current_dir(scratch()).args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn scratch() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A gateway on free ports of loopback.
+struct Serving {
+    process: Child,
+    says: BufReader<ChildStdout>,
+    started: Value,
+}
+
+impl Serving {
+    fn start(more: &[&str]) -> Self {
+        let free = ["mqtt.listen=127.0.0.1:0", "media.udp_port=0", "operations.listen=127.0.0.1:0"];
+        let mut command = evenkeel(&["serve", "--json"]);
+        command.args(free.iter().flat_map(|set| ["--set", set]));
+        let mut process = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut says = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        says.read_line(&mut line).unwrap();
+        let started = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        Self { process, says, started }
+    }
+
+    fn mqtt(&self) -> &str {
+        self.started["mqtt"][0].as_str().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Ends it as an operator does; gives what it logged.
+    fn stop(mut self) -> String {
+        self.signal("TERM");
+        let mut rest = String::new();
+        self.says.read_line(&mut rest).unwrap();
+        let mut log = String::new();
+        let errors = BufReader::new(self.process.stderr.take().unwrap());
+        errors.lines().map_while(Result::ok).for_each(|line| log += &(line + "\n"));
+        assert!(self.process.wait().unwrap().success(), "{log}");
+        log
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // A test that failed leaves none behind.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn call(server: &str, more: &[&str]) -> Output {
+    let wav = clip("cmn-16k.wav").canonicalize().unwrap();
+    evenkeel(&["call", "--server", server, "--json", "--wav", wav.to_str().unwrap()])
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_recording_said_to_the_echo_room_comes_back() {
+    let serving = Serving::start(&[]);
+    let reply = scratch().join("reply.wav");
+    let called = call(serving.mqtt(), &["--out", reply.to_str().unwrap()]);
+    assert!(called.status.success(), "{}", text(&called.stderr));
+    let report: Value = serde_json::from_slice(&called.stdout).unwrap();
+    assert!(report["heard"]["packets"].as_u64().unwrap() >= 10, "{report}");
+    assert_eq!((&report["heard"]["lost"], &report["not_opened"]), (&0.into(), &0.into()), "{report}");
+    let seconds = report["output"]["seconds"].as_f64().unwrap();
+    assert!(
+        seconds >= 0.6 && std::fs::metadata(&reply).unwrap().len() as f64 > seconds * 48_000.0,
+        "{report}"
+    );
+    let log = serving.stop();
+    assert!(log.contains("draining") && log.contains("all calls have ended"), "{log}");
+}
+
+#[test]
+fn who_cannot_come_in_is_told_what_to_do() {
+    let serving =
+        Serving::start(&["--set", "devices.signature_key=k1", "--set", "management.listen=127.0.0.1:0"]);
+    let refused = call(serving.mqtt(), &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("--key"), "{}", text(&refused.stderr));
+    let called = call(serving.mqtt(), &["--key", "k1", "--loss", "20", "--seed", "3"]);
+    assert!(called.status.success(), "{}", text(&called.stderr));
+    let report: Value = serde_json::from_slice(&called.stdout).unwrap();
+    assert!(report["lost_up"].as_u64().unwrap() + report["lost_down"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn a_port_that_is_taken_and_nobody_listening_are_said_plainly() {
+    let serving = Serving::start(&[]);
+    let listen = format!("mqtt.listen={}", serving.mqtt());
+    let second = evenkeel(&["serve", "--set", "media.udp_port=0", "--set", &listen]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = text(&second.stderr);
+    assert!(said.contains("mqtt.listen") && said.contains(serving.mqtt()), "{said}");
+    let address = serving.mqtt().to_owned();
+    serving.stop();
+    let nobody = call(&address, &[]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("evenkeel serve"), "{}", text(&nobody.stderr));
+}
+
+#[test]
+fn a_hangup_reads_the_settings_anew_and_a_wrong_file_changes_nothing() {
+    let file = scratch().join("reload.toml");
+    std::fs::write(&file, "[log]\nlevel = \"info\"\n").unwrap();
+    let mut serving = Serving::start(&["--config", file.to_str().unwrap()]);
+    let mut errors = BufReader::new(serving.process.stderr.take().unwrap());
+    let mut until = |word: &str| {
+        let mut line = String::new();
+        while errors.read_line(&mut line).unwrap() > 0 {
+            if line.contains(word) {
+                return line;
+            }
+            line.clear();
+        }
+        panic!("{word} was never said");
+    };
+    std::fs::write(&file, "[log]\nlevle = \"debug\"\n").unwrap();
+    serving.signal("HUP");
+    assert!(until("not read anew").contains("log.level"));
+    std::fs::write(&file, "[log]\nlevel = \"debug\"\n[media]\nlanes = 1\n").unwrap();
+    serving.signal("HUP");
+    let said = until("read anew");
+    assert!(said.contains("log.level") && said.contains("media.lanes"), "{said}");
+}
+
+#[test]
+fn settings_are_shown_checked_and_brought_over() {
+    let run = |args: &[&str]| {
+        let output = evenkeel(args).output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, defaults, _) = run(&["config", "--default"]);
+    assert_eq!(code, Some(0));
+    let file = scratch().join("defaults.toml");
+    std::fs::write(&file, &defaults).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(run(&["config", "--config", file]), (Some(0), defaults, String::new()));
+    assert_eq!(run(&["config", "--check", "--config", file]).1, "");
+
+    let (code, _, said) = run(&["config", "--set", "mqtt.lisen=1.1.1.1:1", "--set", "room.kind=zoo"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("did you mean `mqtt.listen`?") && said.contains("\"websocket\""), "{said}");
+    let (code, _, said) = run(&["config", "--set", "room.kind=websocket"]);
+    assert_eq!((code, said.contains("websocket.servers")), (Some(2), true), "{said}");
+
+    let old = scratch().join("mqtt.json");
+    std::fs::write(&old, r#"{"production": {"chat_servers": ["ws://a"]}, "debug": true}"#).unwrap();
+    let (code, translated, _) = run(&["config", "--import", old.to_str().unwrap()]);
+    assert_eq!(code, Some(0));
+    assert!(translated.contains("ws://a") && translated.contains("level = \"debug\""), "{translated}");
+}
