@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::value::Setting as _;
+use super::value::{Setting as _, quoted};
 
 /// The old file cannot be translated.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -79,7 +79,8 @@ pub fn import(json: &str) -> Result<String, ImportError> {
         let _ = writeln!(out, "\n[log]\nlevel = \"debug\"");
     }
     for (name, value) in old {
-        let _ = writeln!(out, "\n# not translated: {name} = {}", value.to_string().replace('\n', " "));
+        // As JSON and quoted once more, neither has a line's end or another character that comments may not have.
+        let _ = writeln!(out, "\n# not translated: {} = {}", quoted(&name), quoted(&value.to_string()));
     }
     Ok(out)
 }
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(config.mqtt.max_payload, 4096);
         assert_eq!((config.mcp.client_name.as_str(), config.mcp.max_tools), ("n", 64));
         assert_eq!(config.log.level, "debug");
-        assert!(text.contains("# not translated: log_level"));
+        assert!(text.contains("# not translated: \"log_level\""));
     }
 
     #[test]

@@ -42,9 +42,9 @@ impl Raw {
     }
 }
 
-fn quoted(text: &str) -> String {
-    // JSON's escapes are a part of TOML's.
-    serde_json::Value::from(text).to_string()
+pub(super) fn quoted(text: &str) -> String {
+    // JSON's escapes are a part of TOML's, which wants one more character escaped.
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 impl Setting for bool {
@@ -261,6 +261,14 @@ mod tests {
         let list = Raw::List(vec![Raw::Number("1".into()), Raw::Text("x".into())]);
         assert_eq!(Vec::<u16>::read(&list).unwrap_err(), "each must be a whole number from 0 to 65535");
         assert!(Vec::<u16>::read(&Raw::Number("1".into())).is_err());
+    }
+
+    #[test]
+    fn any_text_is_quoted_so_that_it_can_be_read_again() {
+        let text: String = (0..=0xffu8).map(char::from).chain("\u{feff}\u{2028}\u{10ffff}".chars()).collect();
+        let line = format!("x = {}", quoted(&text));
+        let table = toml::de::DeTable::parse(&line).unwrap();
+        assert_eq!(table.get_ref()["x"].get_ref().as_str(), Some(&*text));
     }
 
     #[test]
