@@ -10,6 +10,8 @@ pub use lane::lane;
 
 use bytes::Bytes;
 
+use crate::config::{Config, ConfigError, Sources, import};
+use crate::device::broker;
 use crate::device::envelope::Limits;
 use crate::device::message::Incoming;
 use crate::device::mqtt::codec::{self, MqttError};
@@ -23,9 +25,11 @@ pub type Body = fn(&[u8]);
 pub const TARGETS: &[(&str, Body)] = &[
     ("gateway_call", call),
     ("gateway_chat_server_frame", chat_server_frame),
+    ("gateway_ingest", ingest),
     ("gateway_lane", lane),
     ("gateway_message", message),
     ("gateway_mqtt_stream", mqtt_stream),
+    ("gateway_settings", settings),
 ];
 
 /// Runs one target on one input.
@@ -60,6 +64,41 @@ pub fn chat_server_frame(bytes: &[u8]) {
         frame::parse_text(bytes)
     {
         assert_eq!(envelope.text().as_bytes(), bytes, "the text is kept as it was");
+    }
+}
+
+/// Any bytes as what a broker passes on: refused, or from a device whose name is one level of a topic.
+pub fn ingest(bytes: &[u8]) {
+    let Ok((client, said)) = broker::ingest::parse(bytes, &[], Limits::default()) else { return };
+    assert!(!client.text.contains(['/', '+', '#']));
+    assert_eq!(client.text.parse(), Ok(client.clone()), "a name is read as it was written");
+    assert!(said.len() <= bytes.len() * 6, "what was said grew");
+}
+
+/// Any bytes as `evenkeel.toml` and as the old gateway's `mqtt.json`: refused with a reason, or settings that are read
+/// back as they were; what is translated can be read.
+pub fn settings(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let load = |text: &str| {
+        Config::load(&Sources { file: Some(("fuzz.toml".to_owned(), text.to_owned())), ..Sources::default() })
+    };
+    match load(text) {
+        Ok(config) => {
+            let written = config.to_toml();
+            let again = load(&written).expect("what is written can be read");
+            assert_eq!(again.to_toml(), written);
+            // Whether they can be together is another question; asking it must not panic.
+            let _ = config.effective();
+            let _ = config.broker();
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty() && errors.iter().all(|error| !error.to_string().is_empty()))
+        }
+    }
+    if let Ok(translated) = import(text) {
+        for error in load(&translated).err().into_iter().flatten() {
+            assert!(!matches!(error, ConfigError::Syntax { .. }), "{error} in\n{translated}");
+        }
     }
 }
 
