@@ -35,6 +35,20 @@ pub fn python(environment: &str) -> Option<PathBuf> {
     python
 }
 
+/// The folder of npm packages that `tools/install` made with `tools/npm-packages`, for `NODE_PATH`. `None`, with the
+/// reason printed, where there is none: skip the test then.
+///
+/// # Panics
+/// If there is none and `EVENKEEL_NOTHING_SKIPPED` is set.
+#[must_use]
+pub fn npm_packages(name: &str) -> Option<PathBuf> {
+    let packages = installed(&format!("npm/{name}/installed.json"));
+    if packages.is_none() {
+        skip(&format!("there are no npm packages {name}; tools/install test installs them"));
+    }
+    packages.map(|installed| installed.with_file_name("node_modules"))
+}
+
 /// What `tools/install` put into the user's cache.
 fn installed(path: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);

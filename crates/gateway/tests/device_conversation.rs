@@ -2,15 +2,14 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_gateway::control::{HubConfig, RoomMaker};
 use evenkeel_gateway::device::mqtt::{EndpointConfig, tls_config};
 use evenkeel_gateway::media::{MediaEvent, ReplyId};
 use serde_json::json;
+use support::tls::Certificate;
 use support::{Device, Gateway, client_id, packet, until};
-use tokio_rustls::TlsConnector;
 
 #[tokio::test]
 async fn hello_reply_and_goodbye_through_echo() {
@@ -73,28 +72,15 @@ async fn a_second_connect_of_a_device_closes_the_first_and_keeps_the_call() {
 
 #[tokio::test]
 async fn over_tls_as_over_tcp() {
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let folder = std::env::temp_dir().join(format!("evenkeel-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    std::fs::write(&certificate, issued.cert.pem()).unwrap();
-    std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
-    let tls = tls_config(&certificate, &key).unwrap();
-    assert!(tls_config(&key, &key).is_err() && tls_config(&folder.join("none"), &key).is_err());
-    std::fs::remove_dir_all(&folder).unwrap();
+    let certificate = Certificate::new("device");
+    let (file, key) = (&certificate.file, &certificate.key_file);
+    let tls = tls_config(file, key).unwrap();
+    assert!(tls_config(key, key).is_err() && tls_config(&file.with_file_name("none"), key).is_err());
 
     let gateway =
         Gateway::with(RoomMaker::Echo, HubConfig::default(), EndpointConfig::default(), Some(tls)).await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(issued.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
-    let stream = connector.connect("localhost".try_into().unwrap(), gateway.tcp().await).await.unwrap();
+    let stream =
+        certificate.connector().connect("localhost".try_into().unwrap(), gateway.tcp().await).await.unwrap();
     let mut device = Device::connect(stream, 1).await;
     assert_eq!(device.hello().await["type"], "hello");
 }

@@ -8,6 +8,9 @@
     reason = "each test file uses its part"
 )]
 
+pub mod mosquitto;
+pub mod tls;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
