@@ -14,6 +14,8 @@ use evenkeel_core::units::{FrameDuration, SampleRate};
 use tokio::sync::Notify;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::lane::guest::Arrival;
+
 /// One media session: the sealed UDP stream of one `hello`. A call has at most one open at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaId {
@@ -214,6 +216,8 @@ pub enum MediaCommand {
     Mark(ReplyId),
     /// Send the audio of this session elsewhere from here on.
     Route(Route),
+    /// There is something in the queues of its participant ([`Route::Participant`] only).
+    Nudge,
 }
 
 /// An Opus packet of the uplink, in place, because a lane does not allocate.
@@ -435,6 +439,13 @@ pub trait MediaPlane: Send + Sync + 'static {
 
     /// One report a lane, in order.
     fn lanes(&self) -> Vec<LaneReport>;
+
+    /// Hands a participant to the session of [`Route::Participant`] that was opened as `media`. Whether the lane takes
+    /// it; one that is not taken, or whose session is over, leaves its room.
+    fn attach(&self, media: MediaId, arrival: Box<Arrival>) -> bool {
+        drop((media, arrival));
+        false
+    }
 }
 
 /// The queue from one lane to the control plane, which holds `capacity` events.

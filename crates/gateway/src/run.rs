@@ -118,11 +118,7 @@ impl Gateway {
         let clock = Clock::start();
         let effective = config.effective()?;
         let broker = config.broker()?;
-        let rooms = config.rooms(clock)?.ok_or_else(|| ConfigError::Value {
-            origin: "settings".to_owned(),
-            name: "room.kind".to_owned(),
-            reason: "livekit cannot be served by this build; use echo or websocket".to_owned(),
-        })?;
+        let rooms = config.rooms(clock)?;
         let plane = plane_config(&config, effective.anonymous)?;
         let public_host = plane.public_host.clone();
         let first_lane = SocketAddr::new(plane.address, plane.first_port);

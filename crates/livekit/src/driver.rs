@@ -96,8 +96,11 @@ pub async fn join(signal: SignalConfig, mut participant: ParticipantConfig, seed
     Ok(Room { requests, events })
 }
 
-/// The address this machine sends from towards the server.
-async fn route_to(url: &str) -> io::Result<std::net::IpAddr> {
+/// The address this machine sends from towards the server of this URL.
+///
+/// # Errors
+/// When the URL names no host, or there is no socket.
+pub async fn route_to(url: &str) -> io::Result<std::net::IpAddr> {
     let unusable = || io::Error::new(io::ErrorKind::InvalidInput, "the URL names no host");
     let (scheme, rest) = url.split_once("://").ok_or_else(unusable)?;
     let authority = rest.split(['/', '?', '#']).next().ok_or_else(unusable)?;

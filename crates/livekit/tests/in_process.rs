@@ -1,11 +1,11 @@
 //! A participant against str0m as its server, on virtual time.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-mod common;
+#[path = "common/sfu.rs"]
+mod sfu;
 
 use std::time::Duration;
 
-use common::sfu::{AGENT_TRACK, Behaviour, World, config, join_response, participant};
 use evenkeel_livekit::data::{Call, DataRate, Delivery, RpcErrorCode};
 use evenkeel_livekit::error::{MediaError, SendError};
 use evenkeel_livekit::participant::{AudioLevel, CloseReason, Event, OpusIn, OpusOut, TrackRefusal};
@@ -14,6 +14,7 @@ use evenkeel_livekit::signal::SignalEvent;
 use proto::data_packet::Value;
 use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
+use sfu::{AGENT_TRACK, Behaviour, World, config, join_response, participant};
 
 fn packet(payload: &[u8]) -> OpusOut<'_> {
     let level = AudioLevel { dbov: -33, voice: true };

@@ -25,7 +25,7 @@ impl Call {
             MediaEvent::AudioActive => session.active = now,
             MediaEvent::DownlinkWaiting => {
                 session.active = now;
-                if matches!(session.reply, Reply::Silent) && session.in_lane {
+                if matches!(session.reply, Reply::Silent | Reply::Stopping { .. }) && session.in_lane {
                     self.begin_reply(None);
                 }
             }

@@ -36,6 +36,7 @@ impl Session {
     pub(super) fn join(&self) -> Join {
         Join {
             session_id: self.id.clone(),
+            media: self.media,
             uplink: self.hello.audio,
             features: self.hello.features.clone(),
             text_font: self.hello.text_font.clone(),

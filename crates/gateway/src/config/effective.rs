@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_core::units::{FrameDuration, SampleRate};
+use evenkeel_livekit::signal::Connections;
+use evenkeel_livekit::token::ApiKey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
@@ -23,6 +25,7 @@ use crate::device::mcp::McpConfig;
 use crate::device::message::AudioParams;
 use crate::device::mqtt::EndpointConfig;
 use crate::media::Encryption;
+use crate::room::livekit::LiveKitRooms;
 use crate::room::websocket::servers::Servers;
 use crate::room::websocket::{Bearer, WebSocketRooms};
 
@@ -168,14 +171,14 @@ impl Config {
         })
     }
 
-    /// What makes the rooms of devices. LiveKit rooms are made elsewhere: `None`.
+    /// What makes the rooms of devices.
     ///
     /// # Errors
     /// Settings or files that cannot be.
-    pub fn rooms(&self, clock: Clock) -> Result<Option<RoomMaker>, ConfigError> {
+    pub fn rooms(&self, clock: Clock) -> Result<RoomMaker, ConfigError> {
         match self.room.kind {
-            RoomKind::Livekit => Ok(None),
-            RoomKind::Echo => Ok(Some(RoomMaker::Echo)),
+            RoomKind::Livekit => self.livekit_rooms().map(|rooms| RoomMaker::LiveKit(Arc::new(rooms))),
+            RoomKind::Echo => Ok(RoomMaker::Echo),
             RoomKind::Websocket => {
                 let w = &self.websocket;
                 if w.servers.is_empty() {
@@ -208,7 +211,7 @@ impl Config {
                         .map_err(|e| wrong("websocket.development_devices", format!("{device:?}: {e}")))?;
                     development.insert(mac, Arc::clone(&shared));
                 }
-                Ok(Some(RoomMaker::WebSocket { rooms: rooms(&w.servers), development }))
+                Ok(RoomMaker::WebSocket { rooms: rooms(&w.servers), development })
             }
         }
     }
@@ -249,6 +252,34 @@ impl Config {
             topic_by_client: b.downlink == DownlinkTopic::Client,
             forget_after: b.forget_after,
         }))
+    }
+
+    fn livekit_rooms(&self) -> Result<LiveKitRooms, ConfigError> {
+        let l = &self.livekit;
+        if !["ws://", "wss://"].iter().any(|scheme| l.url.starts_with(scheme)) {
+            return Err(wrong("livekit.url", format!("must be a ws:// or wss:// address, not {:?}", l.url)));
+        }
+        let Some(secret) = l.api_secret.expose().filter(|_| !l.api_key.is_empty()) else {
+            return Err(wrong("livekit.api_secret", "is needed to sign tokens, and livekit.api_key with it"));
+        };
+        if !l.room.contains("{session}") && !l.room.contains("{mac}") {
+            return Err(wrong("livekit.room", "must have {mac} or {session} in it, or devices share a room"));
+        }
+        let address = Some(l.address.as_str()).filter(|address| !address.is_empty());
+        let address = address
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| wrong("livekit.address", format!("must be an IP address, not {:?}", l.address)))?;
+        Ok(LiveKitRooms {
+            url: l.url.clone(),
+            api: ApiKey { key: l.api_key.clone(), secret: secret.to_owned() },
+            agent: Some(l.agent.clone()).filter(|agent| !agent.is_empty()),
+            template: l.room.clone(),
+            address,
+            agent_limit: l.agent_limit,
+            connections: Connections::Single,
+            tls: Some(self.client_tls()?),
+        })
     }
 
     /// TLS towards chat servers and brokers: the system's authorities and those of `websocket.ca_file`.

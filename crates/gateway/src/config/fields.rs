@@ -244,6 +244,23 @@ sections! {
         /// MAC addresses of devices under development.
         development_devices: Vec<String> = Vec::new();
     }
+    /// The LiveKit server, for `room.kind = "livekit"`.
+    livekit: Livekit {
+        /// Its address, `wss://` or `ws://`.
+        url: String = String::new();
+        /// The key that tokens are signed with.
+        api_key: String = String::new();
+        /// Its secret.
+        api_secret: Secret = Secret::default();
+        /// The name of the agent that is sent into each room. Empty leaves that to the server.
+        agent: String = String::new();
+        /// The name of a device's room: `{uuid}` and `{mac}` are the device's, `{session}` is unlike for each session.
+        room: String = "{uuid}_{mac}_{session}".to_owned();
+        /// How long a room may be without an agent before the call is ended. 0s means for ever.
+        agent_limit: Duration = seconds(30);
+        /// The address of this machine for the server's media. Empty means that by which the server is reached.
+        address: String = String::new();
+    }
     /// How calls are held.
     call: CallSection {
         /// How long joining a room may take.

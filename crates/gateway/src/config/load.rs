@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::fields::{Config, FIELDS, SECTIONS};
 use super::value::Raw;
 
-/// Environment variables of the old gateway, and what they set. Ports keep the address there is.
+/// Environment variables of the old gateway and of LiveKit, and what they set. Ports keep the address there is.
 const OLD_NAMES: &[(&str, &str)] = &[
     ("PUBLIC_IP", "media.public_address"),
     ("MQTT_PORT", "mqtt.listen"),
@@ -16,6 +16,9 @@ const OLD_NAMES: &[(&str, &str)] = &[
     ("API_PORT", "management.listen"),
     ("MQTT_SIGNATURE_KEY", "devices.signature_key"),
     ("SERVER_SECRET", "websocket.secret"),
+    ("LIVEKIT_URL", "livekit.url"),
+    ("LIVEKIT_API_KEY", "livekit.api_key"),
+    ("LIVEKIT_API_SECRET", "livekit.api_secret"),
 ];
 
 /// Where settings come from.

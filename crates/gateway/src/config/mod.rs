@@ -8,8 +8,8 @@ pub mod value;
 
 pub use effective::{Anonymous, Effective};
 pub use fields::{
-    Broker, CallSection, Config, Devices, DownlinkTopic, FIELDS, Field, Log, Management, Mcp, Media, Mqtt,
-    Operations, RoomKind, RoomSection, SECTIONS, SourceKind, Websocket,
+    Broker, CallSection, Config, Devices, DownlinkTopic, FIELDS, Field, Livekit, Log, Management, Mcp, Media,
+    Mqtt, Operations, RoomKind, RoomSection, SECTIONS, SourceKind, Websocket,
 };
 pub use import::{ImportError, import};
 pub use load::{ConfigError, Reload, Sources};

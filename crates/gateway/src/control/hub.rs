@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Clock;
 use super::actor::{self, Inbox};
 use super::pairing::{Accepted, Pairing, Requested};
+use super::rooms::RoomMaker;
 use super::settings::{HubConfig, SourceRule};
 use crate::call::Receipt;
 use crate::device::answer;
@@ -22,22 +23,7 @@ use crate::device::message::{Incoming, Message};
 use crate::media::{EventReceiver, MediaEvent, MediaId, MediaPlane, SourcePolicy};
 use crate::ops::counters::Counter;
 use crate::ops::registry::Registry;
-use crate::room::websocket::{Headers, WebSocketRoom, WebSocketRooms};
-use crate::room::{Room, echo::EchoRoom};
-
-/// Makes the room of a device.
-#[derive(Clone, Debug)]
-pub enum RoomMaker {
-    /// The parrot.
-    Echo,
-    /// A chat server; others for some devices.
-    WebSocket {
-        /// For all devices.
-        rooms: Arc<WebSocketRooms>,
-        /// For devices under development.
-        development: HashMap<Mac, Arc<WebSocketRooms>>,
-    },
-}
+use crate::room::Room;
 
 /// A message to a device on its way to the connection.
 #[derive(Debug)]
@@ -294,20 +280,7 @@ impl Hub {
 
     /// Makes the room of a device.
     pub(super) fn make_room(&self, profile: &Profile) -> Room {
-        match &self.rooms {
-            RoomMaker::Echo => Room::Echo(EchoRoom::default()),
-            RoomMaker::WebSocket { rooms, development } => {
-                let client = &profile.identity.client;
-                let rooms = development.get(&client.mac).unwrap_or(rooms);
-                let headers = Headers {
-                    mac: client.mac,
-                    uuid: client.uuid.clone(),
-                    ip: profile.identity.provisioned_ip.or(profile.ip),
-                };
-                let room = WebSocketRoom::new(Arc::clone(rooms), Arc::clone(&self.registry), headers);
-                Room::WebSocket(Box::new(room))
-            }
-        }
+        self.rooms.make(profile, &self.plane, &self.registry)
     }
 
     pub(super) fn source_of(&self, profile: &Profile) -> SourcePolicy {

@@ -4,10 +4,12 @@ mod actor;
 mod clock;
 mod hub;
 mod pairing;
+mod rooms;
 mod settings;
 
 pub use actor::{INBOX_CAPACITY, Inbox};
 pub use clock::Clock;
-pub use hub::{Attachment, Hub, OUTLET_CAPACITY, Outgoing, Outlet, Profile, RoomMaker};
+pub use hub::{Attachment, Hub, OUTLET_CAPACITY, Outgoing, Outlet, Profile};
 pub use pairing::{Accepted, Pairing, RINGING, Requested};
+pub use rooms::RoomMaker;
 pub use settings::{HubConfig, SourceRule};

@@ -121,6 +121,11 @@ impl Downlink {
         }
     }
 
+    /// The next packet is told of again: another reply begins.
+    pub(super) fn announce_again(&mut self) {
+        self.announced = false;
+    }
+
     /// Drops everything queued; returns how many packets that were.
     pub(super) fn flush(&mut self, budget: &mut Budget) -> u64 {
         let dropped = self.ring.packets();

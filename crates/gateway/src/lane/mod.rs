@@ -7,6 +7,8 @@
 
 mod deadlines;
 mod downlink;
+pub mod guest;
+mod mix;
 mod parrot;
 mod plane;
 mod reports;
@@ -17,8 +19,10 @@ mod stamps;
 mod tests;
 mod thread;
 mod uplink;
+mod voice;
+pub mod voices;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,11 +35,12 @@ use evenkeel_core::units::Time;
 pub use self::plane::{LaneStart, Lanes, PlaneConfig};
 
 use self::deadlines::Deadlines;
+use self::guest::{Errand, Guest};
 use self::reports::{Reports, Totals};
 use self::ring::Budget;
 use self::session::{Session, Shared};
 use crate::media::{
-    EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, Route, UplinkPacket,
+    EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, UplinkPacket,
 };
 
 /// How much sooner than its deadline a packet may leave, so that one system call sends several. A busy lane turns every
@@ -86,6 +91,7 @@ pub struct Lane {
     inboxes: Inboxes,
     /// Lanes whose inbox was filled, a bit each.
     to_wake: u64,
+    errands: VecDeque<Errand>,
     totals: Totals,
     next_period: Time,
     retry: Option<Time>,
@@ -114,6 +120,7 @@ impl Lane {
             reports: Reports::new(events),
             inboxes,
             to_wake: 0,
+            errands: VecDeque::new(),
             totals: Totals::default(),
             next_period: Time::ZERO,
             retry: None,
@@ -130,6 +137,34 @@ impl Lane {
                 self.with(slot, now, |session, shared| session.handle_command(command, shared));
             }
         }
+    }
+
+    /// Takes in a participant, whose sockets the thread knows by `ports`. Without its session, it leaves at once.
+    pub fn attach(&mut self, now: Time, media: MediaId, mut guest: Box<Guest>, ports: Vec<u32>) {
+        guest.settle(ports);
+        let slot = self.by_serial.get(&media.serial).copied();
+        let Some(slot) = slot.filter(|&slot| self.session(slot).is_some_and(Session::takes_guests)) else {
+            return self.errands.extend(guest.ports().iter().map(|&port| Errand::Close(port)));
+        };
+        self.with(slot, now, |session, shared| session.attach(guest, shared));
+    }
+
+    /// Takes a datagram from a socket of a participant.
+    pub fn handle_guest_datagram(
+        &mut self,
+        now: Time,
+        media: MediaId,
+        port: u32,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) {
+        let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+        self.with(slot, now, |session, shared| session.handle_guest_datagram(port, from, datagram, shared));
+    }
+
+    /// What participants want of the thread. Call until there is none.
+    pub fn poll_errand(&mut self) -> Option<Errand> {
+        self.errands.pop_front()
     }
 
     /// Takes a datagram from the lane's socket; its bytes are decrypted in place.
@@ -244,9 +279,6 @@ impl Lane {
         {
             return Err(MediaFailure::Collision);
         }
-        if matches!(open.route, Route::Participant) {
-            return Err(MediaFailure::Setup);
-        }
         let session = Session::new(media, open, (self.random)(), now).map_err(|_| MediaFailure::Setup)?;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.sessions.push(None);
@@ -267,7 +299,7 @@ impl Lane {
         self.chores.set(slot, None);
         self.departures.retain(|departure| departure.0 != slot);
         self.free.push(slot);
-        let stats = session.close(&mut self.budget);
+        let stats = session.close(&mut self.budget, &mut self.errands);
         self.reports.insist(media, MediaEvent::Closed(stats));
     }
 
@@ -300,7 +332,8 @@ impl Lane {
         work: impl FnOnce(&mut Session, &mut Shared<'_>) -> R,
     ) -> Option<R> {
         let session = self.sessions.get_mut(slot as usize)?.as_deref_mut()?;
-        let mut shared = Shared { now, budget: &mut self.budget, reports: &mut self.reports };
+        let mut shared =
+            Shared { now, budget: &mut self.budget, reports: &mut self.reports, errands: &mut self.errands };
         let result = work(session, &mut shared);
         self.sends.set(slot, session.next_due());
         self.chores.set(slot, Some(session.next_timeout()));

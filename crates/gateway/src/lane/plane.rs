@@ -13,6 +13,7 @@ use evenkeel_sys::thread::{Granted, MediaThread, allowed_cores, spawn};
 use evenkeel_sys::udp::{BufferSizes, Socket};
 use evenkeel_sys::wait::{Waiter, Waker};
 
+use super::guest::Arrival;
 use super::thread::LaneThread;
 use super::{Inboxes, Lane, LaneConfig};
 use crate::media::{
@@ -24,6 +25,9 @@ const FULL_LOAD: f32 = 0.85;
 
 /// Packets that may be on their way to one lane from all others; 0.75 MB a lane.
 const INBOX: usize = 512;
+
+/// Participants that may be on their way to a lane.
+const ARRIVALS: usize = 256;
 
 /// How the media plane is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +101,7 @@ pub(super) struct Plane {
 /// The outside of one lane.
 pub(super) struct LanePort {
     pub(super) commands: ArrayQueue<(MediaId, MediaCommand)>,
+    pub(super) arrivals: ArrayQueue<(MediaId, Box<Arrival>)>,
     pub(super) waker: Waker,
     /// Written by the lane now and then, if nobody reads it just then.
     pub(super) report: Mutex<LaneReport>,
@@ -132,6 +137,7 @@ impl Lanes {
         let ports = outsides.iter().map(|(socket, waiter)| {
             Ok(LanePort {
                 commands: ArrayQueue::new(config.commands),
+                arrivals: ArrayQueue::new(ARRIVALS),
                 waker: waiter.waker(),
                 report: Mutex::default(),
                 port: socket.local_addr()?.port(),
@@ -272,6 +278,15 @@ impl MediaPlane for Plane {
             self.release(media);
         }
         Ok(())
+    }
+
+    fn attach(&self, media: MediaId, arrival: Box<Arrival>) -> bool {
+        let Some(port) = self.ports.get(usize::from(media.lane)).filter(|_| !self.is_stopping()) else {
+            return false;
+        };
+        let taken = port.arrivals.push((media, arrival)).is_ok();
+        port.waker.wake();
+        taken
     }
 
     fn lanes(&self) -> Vec<LaneReport> {

@@ -1,19 +1,22 @@
 //! One media session: both directions of one device, and where its audio goes.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_core::error::{ConfigError, SealError};
 use evenkeel_core::packet::HEADER_LEN;
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
-use evenkeel_core::units::Time;
+use evenkeel_core::units::{SampleRate, Time};
 
 use super::downlink::{Downlink, Due};
+use super::guest::{Errand, Guest};
 use super::parrot::Parrot;
 use super::reports::{Peaks, Reports};
 use super::ring::Budget;
 use super::stamps::Stamps;
 use super::uplink::{Heard, Refusal, Uplink};
+use super::voices::Said;
 use crate::media::{
     Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, ReplyId, Route, STATS_INTERVAL,
     UplinkPacket,
@@ -35,6 +38,9 @@ pub(super) struct Session {
     stamps: Stamps,
     route: Route,
     parrot: Parrot,
+    guest: Option<Box<Guest>>,
+    /// What the device decodes at.
+    rate: SampleRate,
     opened: Time,
     /// When to give up on a first datagram.
     first_limit: Option<Time>,
@@ -56,6 +62,7 @@ pub(super) struct Shared<'a> {
     pub(super) now: Time,
     pub(super) budget: &'a mut Budget,
     pub(super) reports: &'a mut Reports,
+    pub(super) errands: &'a mut VecDeque<Errand>,
 }
 
 /// A datagram to send.
@@ -87,6 +94,8 @@ impl Session {
             stamps: Stamps::default(),
             route: open.route,
             parrot: Parrot::default(),
+            guest: None,
+            rate: open.downlink.sample_rate,
             opened: now,
             first_limit: Some(now + open.first_datagram_limit),
             // Spread, so that thousands that open together do not report together.
@@ -136,7 +145,7 @@ impl Session {
                 self.push_downlink(heard.opus, 0, shared);
             }
             Route::Peer(peer) => return Ok(Some((peer, heard.opus))),
-            Route::Participant => {}
+            Route::Participant => self.with_guest(shared, |guest, now| guest.publish(now, &heard)),
         }
         Ok(None)
     }
@@ -178,6 +187,7 @@ impl Session {
             }
             MediaCommand::Mark(reply) => self.push_mark(reply, shared),
             MediaCommand::Route(route) => self.handle_route(route, shared),
+            MediaCommand::Nudge => self.with_guest(shared, Guest::handle_nudge),
             MediaCommand::Open(_) | MediaCommand::Close => {}
         }
     }
@@ -185,6 +195,13 @@ impl Session {
     fn handle_gate(&mut self, gate: Gate, shared: &mut Shared<'_>) {
         self.downlink.handle_gate(gate, shared.now, shared.budget);
         match gate {
+            Gate::Hold => {
+                if let Some(guest) = &mut self.guest {
+                    guest.resume();
+                }
+            }
+            // A participant speaks on until it is interrupted; when that is over is told later.
+            Gate::Discard if self.guest.as_mut().is_some_and(|guest| guest.stop()) => {}
             // Told to be silent, a room in the lane has nothing more to say of this reply.
             Gate::Discard if self.route.is_in_lane() => {
                 self.parrot.listen(shared.budget);
@@ -204,6 +221,65 @@ impl Session {
         self.loopback_end = None;
         self.parrot.listen(shared.budget);
         self.downlink.set_live(is_live(route));
+        if route != Route::Participant {
+            self.dismiss(shared);
+        }
+    }
+
+    /// Whether a participant may live beside it.
+    pub(super) fn takes_guests(&self) -> bool {
+        self.route == Route::Participant
+    }
+
+    /// A participant moves in. One that was there before moves out.
+    pub(super) fn attach(&mut self, mut guest: Box<Guest>, shared: &mut Shared<'_>) {
+        self.dismiss(shared);
+        guest.set_rate(self.rate);
+        self.guest = Some(guest);
+        self.with_guest(shared, Guest::handle_nudge);
+    }
+
+    /// A datagram came on a port of its participant.
+    pub(super) fn handle_guest_datagram(
+        &mut self,
+        port: u32,
+        from: SocketAddr,
+        datagram: &[u8],
+        shared: &mut Shared<'_>,
+    ) {
+        self.with_guest(shared, |guest, now| guest.handle_datagram(now, port, from, datagram));
+    }
+
+    /// Does something with the participant, then what it wants.
+    fn with_guest(&mut self, shared: &mut Shared<'_>, work: impl FnOnce(&mut Guest, Time)) {
+        let Some(mut guest) = self.guest.take() else { return };
+        let now = shared.now;
+        work(&mut guest, now);
+        let mut errands = std::mem::take(shared.errands);
+        guest.drain(
+            now,
+            |errand| errands.push_back(errand),
+            |said| match said {
+                Said::Began => self.downlink.announce_again(),
+                Said::Opus(opus) => self.push_downlink(opus, 0, shared),
+                Said::Ended => shared.reports.insist(self.media, MediaEvent::DownlinkEnded),
+            },
+        );
+        *shared.errands = errands;
+        let is_gone = guest.is_gone();
+        self.guest = Some(guest);
+        if is_gone {
+            self.dismiss(shared);
+        }
+    }
+
+    /// The participant, if there is one, moves out.
+    fn dismiss(&mut self, shared: &mut Shared<'_>) {
+        let Some(guest) = self.guest.take() else { return };
+        if guest.is_speaking() {
+            shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
+        }
+        shared.errands.extend(guest.ports().iter().map(|&port| Errand::Close(port)));
     }
 
     /// Does what is due but for sending.
@@ -225,6 +301,9 @@ impl Session {
             }
             shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
         }
+        if self.guest.as_ref().is_some_and(|guest| guest.next_timeout() <= now) {
+            self.with_guest(shared, Guest::handle_timeout);
+        }
         if self.loopback_end.is_some_and(|at| at <= now) {
             self.loopback_end = None;
             shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
@@ -233,7 +312,8 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`].
     pub(super) fn next_timeout(&self) -> Time {
-        let rest = [self.first_limit, self.loopback_end, self.parrot.next_due()];
+        let guest = self.guest.as_ref().map(|guest| guest.next_timeout());
+        let rest = [self.first_limit, self.loopback_end, self.parrot.next_due(), guest];
         rest.into_iter().flatten().fold(self.next_stats, Time::min)
     }
 
@@ -326,7 +406,14 @@ impl Session {
     }
 
     /// The last figures; gives back what it holds of the lane's memory.
-    pub(super) fn close(mut self: Box<Self>, budget: &mut Budget) -> MediaStats {
+    pub(super) fn close(
+        mut self: Box<Self>,
+        budget: &mut Budget,
+        errands: &mut VecDeque<Errand>,
+    ) -> MediaStats {
+        if let Some(guest) = self.guest.take() {
+            errands.extend(guest.ports().iter().map(|&port| Errand::Close(port)));
+        }
         self.downlink.close(budget);
         self.parrot.close(budget);
         self.stats()

@@ -14,8 +14,10 @@ use evenkeel_sys::clock;
 use evenkeel_sys::udp::{BATCH, Receiver, Sender, Socket};
 use evenkeel_sys::wait::{Waiter, sleep_until};
 
+use super::guest::{Arrival, Errand};
 use super::plane::{LanePort, Plane};
 use super::{EARLY, Lane};
+use crate::media::MediaId;
 
 /// How long a busy turn lasts at least. What is due in the first half of the next has left with this one.
 const TURN: Duration = Duration::from_micros(2 * EARLY.as_micros() as u64);
@@ -46,6 +48,9 @@ pub(super) struct LaneThread {
     /// When figures are published next; `None` if those published are true until something happens.
     next_publish: Option<Time>,
     load: Load,
+    /// The sockets of participants, by port. Their tokens begin at 1.
+    ports: Vec<Option<(MediaId, Socket)>>,
+    free_ports: Vec<u32>,
 }
 
 /// What a turn found.
@@ -78,6 +83,8 @@ impl LaneThread {
             receiver,
             next_publish: Some(Time::ZERO),
             load,
+            ports: Vec::new(),
+            free_ports: Vec::new(),
         })
     }
 
@@ -104,13 +111,16 @@ impl LaneThread {
         let sent = self.send();
         let received = self.receive();
         let obeyed = self.obey();
+        let visited = self.receive_guests();
+        self.welcome();
         let now = clock::now();
         self.lane.handle_inbox(now);
         self.lane.handle_timeout(now);
         let sent = sent.max(self.send());
+        self.run_errands();
         let to_wake = self.lane.finish_turn();
         self.plane.wake(to_wake);
-        sent.max(received).max(obeyed)
+        sent.max(received).max(obeyed).max(visited)
     }
 
     fn send(&mut self) -> Found {
@@ -164,6 +174,69 @@ impl LaneThread {
             self.lane.handle_command(now, media, command);
         }
         Found::TooMuch
+    }
+
+    /// Takes in participants that were handed over.
+    fn welcome(&mut self) {
+        while let Some((media, arrival)) = self.plane.port(self.index).arrivals.pop() {
+            let Arrival { guest, sockets } = *arrival;
+            let ports = sockets.into_iter().map(|socket| self.add_port(media, socket)).collect();
+            self.lane.attach(clock::now(), media, Box::new(guest), ports);
+        }
+    }
+
+    fn add_port(&mut self, media: MediaId, socket: Socket) -> u32 {
+        let port = self.free_ports.pop().unwrap_or_else(|| {
+            self.ports.push(None);
+            self.ports.len() as u32 - 1
+        });
+        if let Err(error) = self.waiter.add(&socket, u64::from(port) + 1) {
+            tracing::error!(lane = self.index, %error, "a participant's socket cannot be watched");
+        }
+        self.ports[port as usize] = Some((media, socket));
+        port
+    }
+
+    /// Receives what came for participants.
+    fn receive_guests(&mut self) -> Found {
+        if self.ports.len() == self.free_ports.len() || self.waiter.wait(Some(Time::ZERO)).is_err() {
+            return Found::Nothing;
+        }
+        let mut found = Found::Nothing;
+        for &token in self.waiter.ready() {
+            let port = token.wrapping_sub(1) as u32;
+            let Some(Some((media, socket))) = self.ports.get(port as usize) else { continue };
+            // One batch each: what is left is there in the next turn.
+            if let Ok(count) = self.receiver.receive(socket)
+                && count > 0
+            {
+                found = Found::Something;
+                let now = clock::now();
+                for (from, datagram) in self.receiver.datagrams() {
+                    self.lane.handle_guest_datagram(now, *media, port, from, datagram);
+                }
+            }
+        }
+        found
+    }
+
+    fn run_errands(&mut self) {
+        while let Some(errand) = self.lane.poll_errand() {
+            match errand {
+                Errand::Send(port, transmit) => {
+                    if let Some(Some((_, socket))) = self.ports.get(port as usize) {
+                        // What the kernel does not take is lost, as on any network.
+                        let _ = socket.send_to(&transmit.contents, transmit.destination);
+                    }
+                }
+                Errand::Close(port) => {
+                    if let Some((_, socket)) = self.ports.get_mut(port as usize).and_then(Option::take) {
+                        let _ = self.waiter.remove(&socket);
+                        self.free_ports.push(port);
+                    }
+                }
+            }
+        }
     }
 
     fn publish(&mut self, now: Time, found: Found) {

@@ -72,6 +72,22 @@ counters! {
     BadFrames = "room_frames_bad_total",
     /// Frames to chat servers dropped because the server did not read.
     RoomStalled = "room_frames_stalled_total",
+    /// Rooms that refused us: token, rights, a full room.
+    RoomRefused = "rooms_refused_total",
+    /// Rooms whose server could not be reached.
+    RoomUnreachable = "rooms_unreachable_total",
+    /// Rooms to which no media path came up, or that lost it for good.
+    RoomMediaFailed = "rooms_media_failed_total",
+    /// Rooms whose connection broke and that were resumed or joined anew.
+    RoomInterrupted = "rooms_interrupted_total",
+    /// Seconds in which a room sent more data than is taken.
+    RoomFlooded = "rooms_flooded_total",
+    /// Rooms into which no agent came, or none came back.
+    AgentMissing = "rooms_agent_missing_total",
+    /// Tracks of rooms that are not received: too many, encrypted, denied.
+    TrackRefused = "rooms_tracks_refused_total",
+    /// Messages of rooms that mean nothing to devices.
+    RoomIgnored = "room_messages_ignored_total",
     /// Requests to the operations or management port without the right token.
     Unauthorized = "http_unauthorized_total",
 }

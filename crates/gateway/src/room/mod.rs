@@ -5,6 +5,7 @@
 //! the two `Audio` variants are not used.
 
 pub mod echo;
+pub mod livekit;
 pub mod websocket;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub struct RoomId(pub u32);
 pub struct Join {
     /// The session the device knows.
     pub session_id: String,
+    /// Its media session, for rooms that live in the lane.
+    pub media: crate::media::MediaId,
     /// What the device sends.
     pub uplink: AudioParams,
     /// `features` of its hello, as they were sent.
@@ -114,6 +117,8 @@ pub enum Room {
     Echo(echo::EchoRoom),
     /// A chat server.
     WebSocket(Box<websocket::WebSocketRoom>),
+    /// A LiveKit room.
+    LiveKit(Box<livekit::LiveKitRoom>),
 }
 
 impl Room {
@@ -122,6 +127,7 @@ impl Room {
         match self {
             Self::Echo(room) => room.command(id, &command),
             Self::WebSocket(room) => room.command(id, command),
+            Self::LiveKit(room) => room.command(id, command),
         }
     }
 
@@ -134,6 +140,7 @@ impl Room {
                 None => std::future::pending().await,
             },
             Self::WebSocket(room) => room.next().await,
+            Self::LiveKit(room) => room.next().await,
         }
     }
 
@@ -143,6 +150,7 @@ impl Room {
         match self {
             Self::Echo(_) => crate::media::Route::Echo,
             Self::WebSocket(_) => crate::media::Route::Control,
+            Self::LiveKit(_) => crate::media::Route::Participant,
         }
     }
 
@@ -152,6 +160,7 @@ impl Room {
         match self {
             Self::Echo(_) => "echo",
             Self::WebSocket(_) => "websocket",
+            Self::LiveKit(_) => "livekit",
         }
     }
 }

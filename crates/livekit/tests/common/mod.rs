@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 pub mod audio;
-pub mod sfu;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -18,6 +17,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
+
+/// Where the peers are, for the tests of this crate and of others that share this.
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../livekit/tests/peers");
 
 /// How long anything may take before a test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,16 +144,14 @@ impl Server {
 
     pub async fn peer(&self, room: &str, identity: &str) -> Peer {
         let mut command = Command::new(self.tools.0.join("venv/bin/python"));
-        command
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/peer.py"))
-            .args([self.url(), self.token(room, identity)]);
+        command.arg(Path::new(PEERS).join("peer.py")).args([self.url(), self.token(room, identity)]);
         Peer::start(command).await
     }
 
     pub async fn node_peer(&self, room: &str, identity: &str) -> Peer {
         let mut command = Command::new("node");
         command
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/peer.cjs"))
+            .arg(Path::new(PEERS).join("peer.cjs"))
             .args([self.url(), self.token(room, identity)])
             .env("NODE_PATH", self.tools.0.join("node/node_modules"));
         Peer::start(command).await

@@ -51,8 +51,19 @@ class Peer:
             await asyncio.sleep(30)
             return ""
 
+        for method in ["interrupt", "start_turn", "end_turn"]:
+            room.local_participant.register_rpc_method(method, self.called(method))
+
         present = [p.identity for p in room.remote_participants.values()]
         tell("connected", identity=room.local_participant.identity, present=present)
+
+    @staticmethod
+    def called(method):
+        async def answer(call):
+            tell("called", method=method, payload=call.payload)
+            return "ok"
+
+        return answer
 
     def track_subscribed(self, track, publication, participant):
         if track.kind == rtc.TrackKind.KIND_AUDIO:

@@ -69,6 +69,14 @@ impl Socket {
         self.inner.local_addr()
     }
 
+    /// Sends one datagram. For a socket bound to one address that sends seldom; a [`Sender`] is cheaper for many.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or has no room for it now.
+    pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.inner.send_to(datagram, to)
+    }
+
     /// The buffers the kernel granted, in the unit in which they were asked for.
     ///
     /// # Errors

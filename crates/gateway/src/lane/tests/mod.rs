@@ -18,8 +18,8 @@ use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 
 use super::*;
 use crate::media::{
-    DownlinkFormat, Encryption, EventReceiver, Gate, MediaStats, Refused, ReplyId, SessionKey, SourcePolicy,
-    events,
+    DownlinkFormat, Encryption, EventReceiver, Gate, MediaStats, Refused, ReplyId, Route, SessionKey,
+    SourcePolicy, events,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);

@@ -1,0 +1,190 @@
+//! A device, the gateway, a real LiveKit server and a real agent; `make livekit` runs this.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "../../../livekit/tests/common/mod.rs"]
+mod common;
+mod rig;
+
+use std::time::Duration;
+
+use common::audio::{encode, likeness, read_pcm, speech, temporary, write_pcm};
+use common::{Server, ServerOptions, tools};
+use rig::{Call, Gateway};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn device_and_agent_hear_each_other() {
+    let Some(tools) = tools() else { return };
+    let server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |_| ()).await;
+    let mut call = Call::begin(&gateway, 1).await;
+    let mut agent = server.peer(&call.room(), "agent").await;
+    let said = speech(6.0);
+
+    let (up, down) = (temporary("call-up"), temporary("call-down"));
+    agent.until("track").await;
+    agent.record(&up).await;
+    call.talk(&encode(&said, 60)).await;
+    agent.stop().await;
+    let heard = likeness(&said, &read_pcm(&up));
+    println!("likeness of what the device said and the agent heard: {heard:.3}");
+    assert!(heard > 0.75, "{heard}");
+
+    write_pcm(&down, &said);
+    agent.tell(json!({"do": "speak", "path": down})).await;
+    assert_eq!(call.hear("tts").await["state"], "start");
+    assert_eq!(call.hear("tts").await["state"], "stop");
+    let heard = likeness(&said, &call.heard());
+    println!("likeness of what the agent said and the device heard: {heard:.3}");
+    assert!(heard > 0.9, "{heard}");
+    let gaps = call.gaps();
+    println!("{gaps:?}");
+    assert_eq!(gaps.lost, 0);
+    let _ = (std::fs::remove_file(up), std::fs::remove_file(down));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_agent_says_of_itself_reaches_the_device_and_the_other_way() {
+    let Some(tools) = tools() else { return };
+    let server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |_| ()).await;
+    let mut call = Call::begin(&gateway, 2).await;
+    let mut agent = server.peer(&call.room(), "agent").await;
+    agent.until("track").await;
+
+    let data = |text: serde_json::Value| json!({"do": "data", "topic": "", "text": text.to_string(), "reliable": true});
+    agent.tell(json!({"do": "attributes", "attributes": {"lk.agent.state": "thinking"}})).await;
+    assert_eq!(call.hear("llm").await["state"], "think");
+    agent.tell(data(json!({"type": "user_input_transcribed", "transcript": "heard"}))).await;
+    assert_eq!(call.hear("stt").await["text"], "heard");
+    let transcription =
+        json!({"lk.segment_id": "s", "lk.transcribed_track_id": "", "lk.transcription_final": "true"});
+    let words =
+        json!({"do": "text", "topic": "lk.transcription", "text": "said", "attributes": transcription});
+    agent.tell(words).await;
+    let sentence = call.hear("tts").await;
+    assert_eq!((&sentence["state"], &sentence["text"]), (&json!("sentence_start"), &json!("said")));
+    agent.tell(json!({"do": "text", "topic": "emotion", "text": "happy", "attributes": {}})).await;
+    assert_eq!(call.hear("llm").await["emotion"], "happy");
+    agent
+        .tell(data(
+            json!({"type": "function_call", "id": 5, "function_call": {"name": "f", "arguments": {"a": 1}}}),
+        ))
+        .await;
+    let asked = call.hear("mcp").await;
+    assert_eq!(asked["payload"]["params"], json!({"name": "f", "arguments": {"a": 1}}));
+    call.say(json!({"type": "mcp", "payload": {"jsonrpc": "2.0", "id": 5, "result": {"ok": true}}})).await;
+    let answer = agent.until("data").await["text"].as_str().unwrap().to_owned();
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["payload"]["result"], json!({"ok": true}));
+
+    for (message, expected) in [
+        (json!({"type": "abort", "reason": "wake_word_detected"}), "abort"),
+        (json!({"type": "playback_control", "action": "next"}), "playback_control"),
+    ] {
+        call.say(message).await;
+        let got = agent.until("data").await["text"].as_str().unwrap().to_owned();
+        assert!(got.contains(expected), "{got}");
+    }
+    call.say(json!({"type": "listen", "state": "start", "mode": "manual"})).await;
+    assert_eq!(agent.until("called").await["method"], "start_turn");
+    call.say(json!({"type": "listen", "state": "stop", "mode": "manual"})).await;
+    assert_eq!(agent.until("called").await["method"], "end_turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aborted_reply_ends_at_once_and_the_next_is_heard() {
+    let Some(tools) = tools() else { return };
+    let server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |_| ()).await;
+    let mut call = Call::begin(&gateway, 3).await;
+    let mut agent = server.peer(&call.room(), "agent").await;
+    let file = temporary("call-abort");
+    write_pcm(&file, &speech(8.0));
+    agent.tell(json!({"do": "speak", "path": file})).await;
+    assert_eq!(call.hear("tts").await["state"], "start");
+    call.until_packets(10).await;
+    call.say(json!({"type": "abort"})).await;
+    assert_eq!(call.hear("tts").await["state"], "stop");
+    assert_eq!(agent.until("called").await["method"], "interrupt");
+    let before = call.packets();
+    agent.until("spoken").await;
+    assert!(call.packets() < before + 3, "{} packets, {before} before", call.packets());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    agent.tell(json!({"do": "speak", "path": file})).await;
+    assert_eq!(call.hear("tts").await["state"], "start");
+    call.until_packets(before + 10).await;
+    let _ = std::fs::remove_file(file);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_leaves_and_returns_is_heard_again_and_a_deleted_room_ends_the_call() {
+    let Some(tools) = tools() else { return };
+    let server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |_| ()).await;
+    let mut call = Call::begin(&gateway, 4).await;
+    let file = temporary("call-again");
+    write_pcm(&file, &speech(20.0));
+    for _ in 0..2 {
+        let mut agent = server.peer(&call.room(), "agent").await;
+        agent.tell(json!({"do": "speak", "path": file})).await;
+        assert_eq!(call.hear("tts").await["state"], "start");
+        call.until_packets(call.packets() + 10).await;
+        drop(agent);
+        server.api("RemoveParticipant", json!({"room": call.room(), "identity": "agent"})).await;
+        assert_eq!(call.hear("tts").await["state"], "stop");
+    }
+    server.api("DeleteRoom", json!({"room": call.room()})).await;
+    assert_eq!(call.hear("goodbye").await["reason"], "room_ended");
+    let _ = std::fs::remove_file(file);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_without_an_agent_and_a_server_that_refuses_are_told() {
+    let Some(tools) = tools() else { return };
+    let server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |config| config.livekit.agent_limit = Duration::from_secs(2)).await;
+    let mut call = Call::begin(&gateway, 5).await;
+    assert!(call.hear("alert").await["message"].as_str().unwrap().contains("no agent"));
+    assert_eq!(call.hear("goodbye").await["reason"], "room_ended");
+
+    let gateway =
+        Gateway::start(&server, |config| config.livekit.api_secret = "x".repeat(40).as_str().into()).await;
+    let mut call = Call::begin(&gateway, 6).await;
+    assert!(call.hear("alert").await["message"].as_str().unwrap().contains("refused the token"));
+    assert_eq!(call.hear("goodbye").await["reason"], "room_ended");
+
+    let gateway = Gateway::start(&server, |config| {
+        config.livekit.url = "ws://127.0.0.1:9".into();
+        config.call.room_return_limit = Duration::from_secs(3);
+    })
+    .await;
+    let mut call = Call::begin(&gateway, 7).await;
+    assert!(call.hear("alert").await["message"].as_str().unwrap().contains("cannot be reached"));
+    assert_eq!(call.hear("goodbye").await["reason"], "room_gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_returns_keeps_the_call() {
+    let Some(tools) = tools() else { return };
+    let mut server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |_| ()).await;
+    let mut call = Call::begin(&gateway, 8).await;
+    let file = temporary("call-killed");
+    write_pcm(&file, &speech(20.0));
+    let mut agent = server.peer(&call.room(), "agent").await;
+    agent.tell(json!({"do": "speak", "path": file})).await;
+    assert_eq!(call.hear("tts").await["state"], "start");
+    call.until_packets(10).await;
+    drop(agent);
+    server.kill().await;
+    assert_eq!(call.hear("tts").await["state"], "stop");
+    server.restart().await;
+    let back = std::time::Instant::now();
+    let mut agent = server.peer(&call.room(), "agent").await;
+    agent.tell(json!({"do": "speak", "path": file})).await;
+    assert_eq!(call.hear("tts").await["state"], "start");
+    call.until_packets(call.packets() + 10).await;
+    println!("audio is back {} ms after the server", back.elapsed().as_millis());
+    let _ = std::fs::remove_file(file);
+}
