@@ -11,31 +11,14 @@ use std::time::Duration;
 use evenkeel_device::call::{self, CallConfig, Held, Speech};
 use evenkeel_device::identity::Identity;
 use evenkeel_device::mqtt;
-use evenkeel_gateway::config::{Config, Sources};
 use evenkeel_gateway::device::mqtt::codec::{self, Packet};
-use evenkeel_gateway::run::Gateway;
 use evenkeel_testkit::network::NetworkConfig;
 use serde_json::{Value, json};
 use support::mosquitto::Mosquitto;
 use support::tls::Certificate;
-use support::{KEY, packet, until};
+use support::{KEY, packet, until, whole};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional, split};
 use tokio::net::{TcpListener, TcpStream};
-
-async fn start(flags: &[(&str, &str)]) -> Gateway {
-    let ours = [
-        ("mqtt.listen", "127.0.0.1:0"),
-        ("media.udp_address", "127.0.0.1"),
-        ("media.udp_port", "0"),
-        ("operations.listen", "127.0.0.1:0"),
-        ("management.listen", "127.0.0.1:0"),
-        ("devices.signature_key", KEY),
-    ];
-    let flags = ours.iter().chain(flags).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Gateway::start(Config::load(&Sources { flags: flags.collect(), ..Sources::default() }).unwrap())
-        .await
-        .unwrap()
-}
 
 /// Says twenty packets, pauses, and checks that they come back as they were, between `tts` messages.
 async fn converse(server: SocketAddr) {
@@ -64,7 +47,7 @@ async fn converse(server: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_embedded_endpoint() {
-    let gateway = start(&[]).await;
+    let gateway = whole(&[]).await;
     converse(gateway.started().mqtt[0]).await;
     until(|| gateway.hub().registry.live() == 0).await;
 }
@@ -72,7 +55,7 @@ async fn by_the_embedded_endpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_embedded_endpoint_with_tls() {
     let certificate = Certificate::new("conversation");
-    let gateway = start(&[
+    let gateway = whole(&[
         ("mqtt.tls_listen", "127.0.0.1:0"),
         ("mqtt.tls_certificate", certificate.file.to_str().unwrap()),
         ("mqtt.tls_key", certificate.key_file.to_str().unwrap()),
@@ -96,7 +79,7 @@ async fn by_the_embedded_endpoint_with_tls() {
 async fn by_an_external_broker() {
     let Some(broker) = Mosquitto::start() else { return };
     let url = format!("mqtt://127.0.0.1:{}", broker.port);
-    let gateway = start(&[("broker.url", &url), ("broker.client_id", "evenkeel-conversation")]).await;
+    let gateway = whole(&[("broker.url", &url), ("broker.client_id", "evenkeel-conversation")]).await;
     broker.subscribed("evenkeel-conversation", 2).await;
     let entrance = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = entrance.local_addr().unwrap();

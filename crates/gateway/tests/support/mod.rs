@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use evenkeel_gateway::config::{Config, Sources};
 use evenkeel_gateway::control::{Clock, Hub, HubConfig, RoomMaker};
 use evenkeel_gateway::device::credentials::{Gatekeeper, sign};
 use evenkeel_gateway::device::mqtt::{Endpoint, EndpointConfig};
@@ -229,4 +230,19 @@ pub fn may_open(connections: usize) -> bool {
         evenkeel_testkit::tools::skip(&format!("this user may not open {wanted} files"));
     }
     enough
+}
+
+/// A whole gateway on ports of loopback that are free, with [`KEY`] and these settings.
+pub async fn whole(settings: &[(&str, &str)]) -> evenkeel_gateway::run::Gateway {
+    let ours = [
+        ("mqtt.listen", "127.0.0.1:0"),
+        ("media.udp_address", "127.0.0.1"),
+        ("media.udp_port", "0"),
+        ("operations.listen", "127.0.0.1:0"),
+        ("management.listen", "127.0.0.1:0"),
+        ("devices.signature_key", KEY),
+    ];
+    let flags = ours.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let config = Config::load(&Sources { flags: flags.collect(), ..Sources::default() }).unwrap();
+    evenkeel_gateway::run::Gateway::start(config).await.unwrap()
 }
