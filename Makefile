@@ -26,15 +26,17 @@ run: release ## Play a recording through the whole audio path and back; RECORDIN
 	@echo "out/voice.opus is what a listener hears on a good network, out/lossy.wav on a bad one."
 	@echo "More: $(EVENKEEL) --help"
 
-bench: release ## Measure the audio path on this machine, with a plot in out/
+bench: release ## Measure the audio path on this machine, with a plot in out/; BENCH_FLAGS=... are passed on
 	@mkdir -p out
-	$(EVENKEEL) bench --plot out/bench.svg
+	$(EVENKEEL) bench --plot out/bench.svg $(BENCH_FLAGS)
 
-load: release ## Run a hundred streams for half a minute, with a plot in out/
+LOAD_FLAGS ?= --streams 100 --seconds 30
+
+load: release ## Run a hundred streams for half a minute, with a plot in out/; LOAD_FLAGS=... asks for something else
 	@mkdir -p out
-	$(EVENKEEL) load --streams 100 --seconds 30 --plot out/load.svg
+	$(EVENKEEL) load --plot out/load.svg $(LOAD_FLAGS)
 
-quality: ## Hold what the path does to speech against bare libopus, with a table and a plot in out/
+quality: ## Hold what the path does to speech against bare libopus, with a table and a plot in out/; QUALITY_FLAGS=--quick is short
 	tools/install build quality
 	cargo build --locked --release --package evenkeel-cli --package evenkeel-bench --bin evenkeel --example bare_opus
 	python=$$(tools/venv quality quality/requirements.txt); \
