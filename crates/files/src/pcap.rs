@@ -21,6 +21,9 @@ const MAGIC_PCAPNG: u32 = 0x0a0d_0d0a;
 /// Frames begin with an IP header.
 const LINKTYPE_RAW: u32 = 101;
 
+/// The last time that a capture can tell: early in 2106.
+const LAST: Time = Time::from_nanos(u32::MAX as u64 * 1_000_000_000 + 999_999_999);
+
 /// The longest frame that is read, in bytes: what capture tools cut frames to.
 pub const MAX_FRAME: usize = 262_144;
 
@@ -226,7 +229,9 @@ impl<R: Read> PcapReader<R> {
         self.frames = frame;
         let seconds = u64::from(self.order.u32([s0, s1, s2, s3]));
         let ticks = u64::from(self.order.u32([t0, t1, t2, t3]));
-        Ok(Some(Time::from_nanos(seconds * 1_000_000_000 + ticks * self.nanos_per_tick)))
+        // More than a second of ticks is no time at all, but the frame is none the worse for it.
+        let nanos = (ticks * self.nanos_per_tick).min(999_999_999);
+        Ok(Some(Time::from_nanos(seconds * 1_000_000_000 + nanos)))
     }
 }
 
@@ -264,8 +269,8 @@ impl<W: Write> PcapWriter<W> {
             len: payload.len(),
         })?;
         let len = (header_len + payload.len()) as u32;
-        let seconds = u32::try_from(time.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
-        let nanos = (time.as_nanos() % 1_000_000_000) as u32;
+        let nanos = time.as_nanos().min(LAST.as_nanos());
+        let (seconds, nanos) = ((nanos / 1_000_000_000) as u32, (nanos % 1_000_000_000) as u32);
         for word in [seconds, nanos, len, len] {
             self.out.write_all(&word.to_le_bytes())?;
         }
