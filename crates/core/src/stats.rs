@@ -111,8 +111,8 @@ impl Histogram {
         for (index, (mine, before)) in later.buckets.iter_mut().zip(&earlier.buckets).enumerate() {
             *mine -= before;
             if *mine > 0 {
-                later.min = later.min.min(end_of(index));
                 later.max = self.max.min(end_of(index));
+                later.min = later.min.min(later.max);
             }
         }
         later
@@ -311,6 +311,16 @@ mod tests {
         assert_eq!(Histogram::new().summary(), Summary::default());
     }
 
+    #[test]
+    fn a_lone_value_since_then_is_all_its_percentiles() {
+        let mut histogram = Histogram::new();
+        histogram.record(3);
+        let earlier = histogram.clone();
+        histogram.record(1_000);
+        let Summary { count, min, p50, p999, max, .. } = histogram.since(&earlier).summary();
+        assert_eq!((count, min, p50, p999, max), (1, 1_000, 1_000, 1_000, 1_000));
+    }
+
     proptest! {
         #[test]
         fn percentiles_are_within_a_bucket_of_the_truth(
@@ -353,6 +363,8 @@ mod tests {
             let since = whole.since(&first);
             prop_assert_eq!((since.count, since.buckets), (second.count, second.buckets));
             prop_assert!(since.max >= second.max && (since.mean() - second.mean()).abs() < 1e-3);
+            let summary = since.summary();
+            prop_assert!(since.min <= summary.p50 && summary.p50 <= summary.p999 && summary.p999 <= since.max);
         }
 
         #[test]

@@ -69,6 +69,10 @@ impl SharedHistogram {
         }
         histogram.min = self.min.load(Relaxed);
         histogram.max = self.max.load(Relaxed);
+        // The first value may be in its bucket already, and not yet in these two.
+        if histogram.count > 0 {
+            histogram.min = histogram.min.min(histogram.max);
+        }
         histogram.sum = f64::from_bits(self.sum.load(Relaxed));
         histogram.sum_of_squares = f64::from_bits(self.sum_of_squares.load(Relaxed));
         histogram.sum_of_steps = f64::from_bits(self.sum_of_steps.load(Relaxed));
@@ -98,6 +102,16 @@ mod tests {
             }
             prop_assert_eq!(shared.snapshot().summary(), plain.summary());
         }
+    }
+
+    /// As a reader finds it between two steps of [`SharedHistogram::record`].
+    #[test]
+    fn a_first_value_that_is_half_recorded_is_no_panic() {
+        let shared = SharedHistogram::new();
+        shared.buckets[bucket_of(7)].store(1, Relaxed);
+        assert_eq!(shared.snapshot().summary().count, 1);
+        shared.min.store(7, Relaxed);
+        assert_eq!(shared.snapshot().since(&Histogram::new()).summary().count, 1);
     }
 
     #[test]
