@@ -252,7 +252,9 @@ impl JitterBuffer {
         if self.queue.capacity() == 0 {
             self.queue.reserve_exact(self.config.capacity);
             // One for each place of the queue and one for what is being played, so that no burst allocates later.
-            self.spare.resize_with(self.config.capacity + 1, || Vec::with_capacity(SMALL_PAYLOAD));
+            self.spare.reserve_exact(self.config.capacity);
+            self.spare.resize_with(self.config.capacity, || Vec::with_capacity(SMALL_PAYLOAD));
+            self.current.reserve_exact(SMALL_PAYLOAD);
         }
         let is_full = self.queue.len() == self.config.capacity;
         if is_full {

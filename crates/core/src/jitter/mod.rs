@@ -89,10 +89,11 @@ impl JitterConfig {
             }
             Err(ConfigError::Range { what, min: int(min), max: int(max), actual: int(actual) })
         };
-        let max_depth = self.max_depth.as_millis();
-        within("maximum depth of the jitter buffer in ms", max_depth, 0, 10_000)?;
-        within("minimum depth of the jitter buffer in ms", self.min_depth.as_millis(), 0, max_depth)?;
-        within("initial depth of the jitter buffer in ms", self.initial_depth.as_millis(), 0, max_depth)?;
+        // To the nanosecond, as the target is clamped between them.
+        let max_depth = self.max_depth.as_nanos();
+        within("maximum depth of the jitter buffer in ns", max_depth, 0, 10_000_000_000)?;
+        within("minimum depth of the jitter buffer in ns", self.min_depth.as_nanos(), 0, max_depth)?;
+        within("initial depth of the jitter buffer in ns", self.initial_depth.as_nanos(), 0, max_depth)?;
         within("capacity of the jitter buffer in packets", self.capacity as u128, 2, 4096)?;
         within("largest payload in bytes", self.max_payload as u128, 1, u128::from(u16::MAX))?;
         within("concealment at a stretch in ms", self.max_concealment.as_millis(), 0, 60_000)?;

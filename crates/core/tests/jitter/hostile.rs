@@ -35,6 +35,7 @@ fn settings_outside_their_range_are_refused() {
     for config in [
         JitterConfig { max_depth: Duration::from_secs(11), ..base },
         JitterConfig { min_depth: Duration::from_secs(1), ..base },
+        JitterConfig { min_depth: base.max_depth + Duration::from_micros(500), ..base },
         JitterConfig { initial_depth: Duration::from_secs(1), ..base },
         JitterConfig { capacity: 1, ..base },
         JitterConfig { capacity: usize::MAX, ..base },

@@ -50,3 +50,21 @@ fn after_the_first_second_nothing_allocates() {
     assert!(first_second > 0);
     assert_eq!(later, 0);
 }
+
+#[test]
+fn small_payloads_allocate_with_the_first_packet_alone() {
+    let config = JitterConfig { capacity: 8, ..JitterConfig::default() };
+    let mut buffer = JitterBuffer::new(config).unwrap();
+    let _ = buffer.insert(0, 0, &[0x48; 256], Time::ZERO);
+    let allocations = count_allocations(|| {
+        for n in 1..100 {
+            // More at a time than are taken out: places and payloads are all used.
+            let now = Time::from_millis(20 * n);
+            let _ = buffer.insert(n as u32 * 2, 0, &[0x48; 256], now);
+            let _ = buffer.insert(n as u32 * 2 - 1, 0, &[0x48; 256], now);
+            let _ = buffer.next(now).duration();
+        }
+    });
+    assert!(buffer.stats().played > 20 && buffer.stats().overflow > 20, "{:?}", buffer.stats());
+    assert_eq!(allocations, 0);
+}
