@@ -15,6 +15,8 @@ pub struct Framer {
     input: Format,
     channels: Channels,
     resampler: Option<Resampler>,
+    /// Whether anything was pushed since the start, the last flush or reset.
+    begun: bool,
     /// Samples at the input's rate, on their way to the resampler.
     chunk: Vec<f32>,
     /// Samples at the codec's rate; `filled` of them are waiting for the frame to be complete.
@@ -46,6 +48,7 @@ impl Framer {
             input,
             channels,
             resampler,
+            begun: false,
             chunk: vec![0.0; chunk],
             pending: vec![0.0; frame_len + surplus],
             filled: 0,
@@ -71,6 +74,7 @@ impl Framer {
             return Err(BufferError::PartialFrame { samples: input.len() });
         }
         let mut silenced = 0;
+        self.begun |= !input.is_empty();
         while !input.is_empty() {
             let (head, rest) = input.split_at(self.takes() * self.input.channels.count());
             silenced += self.take(head)?;
@@ -80,9 +84,10 @@ impl Framer {
         Ok(silenced)
     }
 
-    /// Ends the stream: what the resampler holds and the last frame, padded with silence, go to `sink`.
+    /// Ends the stream: what the resampler holds and the last frame, padded with silence, go to `sink`. Where nothing
+    /// was pushed, nothing does.
     pub fn flush(&mut self, mut sink: impl FnMut(&[f32])) {
-        if let Some(resampler) = &mut self.resampler {
+        if let Some(resampler) = self.resampler.as_mut().filter(|_| self.begun) {
             // A flush gives the delay, rounded; there is room for that.
             let flushed = resampler.flush(&mut self.pending[self.filled..]).unwrap_or(0);
             self.filled += flushed * self.channels.count();
@@ -98,6 +103,7 @@ impl Framer {
     /// Forgets the signal so far.
     pub fn reset(&mut self) {
         self.filled = 0;
+        self.begun = false;
         if let Some(resampler) = &mut self.resampler {
             resampler.reset();
         }

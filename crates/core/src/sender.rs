@@ -66,7 +66,8 @@ impl<E: Encoder> Sender<E> {
     /// goes before it, where its channels differ, a mix.
     ///
     /// # Errors
-    /// [`ConfigError`] if there is no way from the input format to the encoder's.
+    /// [`ConfigError::CodecRate`] if the encoder's rate is none that Opus codes, [`ConfigError::Range`] if a rung asks
+    /// for a complexity over 10.
     pub fn new(
         input: Format,
         frame: FrameDuration,
@@ -74,6 +75,12 @@ impl<E: Encoder> Sender<E> {
         encoder: E,
         sealer: Sealer,
     ) -> Result<Self, ConfigError> {
+        for rung in ladder.rungs() {
+            if let &Rung::Full { complexity: actual @ 11.. } = rung {
+                let actual = actual.into();
+                return Err(ConfigError::Range { what: "complexity of a rung", min: 0, max: 10, actual });
+            }
+        }
         let framer = Framer::new(input, encoder.sample_rate(), encoder.channels(), frame)?;
         let datagram = vec![0; MAX_OPUS_PACKET + sealer.overhead()];
         let chain = Chain {
@@ -108,8 +115,9 @@ impl<E: Encoder> Sender<E> {
         result
     }
 
-    /// Ends the stream: what is left in the resampler and the last, incomplete frame leave, padded with silence. The
-    /// sender may be used further, as at the start of a new talk spurt.
+    /// Ends the stream: what is left in the resampler and the last, incomplete frame leave, padded with silence. What
+    /// the encoder looks ahead stays with it: to have the last [`Encoder::lookahead`] samples heard, push as much silence
+    /// before. The sender may be used further, as at the start of a new talk spurt.
     ///
     /// # Errors
     /// As [`Sender::push`].
@@ -422,6 +430,26 @@ mod tests {
     }
 
     #[test]
+    fn flushing_what_was_not_pushed_gives_nothing_with_a_resampler_either() {
+        let input = Format { rate: SampleRate::HZ_16000, ..INPUT };
+        let (mut framer, mut frames) = (framer(input), 0);
+        framer.flush(|_| frames += 1);
+        assert_eq!(frames, 0);
+        framer.push(frame(7)[..10].into(), |_| frames += 1).unwrap();
+        framer.flush(|_| frames += 1);
+        framer.flush(|_| frames += 1);
+        assert_eq!(frames, 1);
+        framer.push(frame(7)[..10].into(), |_| frames += 1).unwrap();
+        framer.reset();
+        framer.flush(|_| frames += 1);
+        assert_eq!(frames, 1);
+    }
+
+    fn framer(input: Format) -> Framer {
+        Framer::new(input, SampleRate::HZ_48000, Channels::Mono, FrameDuration::MS_20).unwrap()
+    }
+
+    #[test]
     fn an_encoder_that_fails_costs_quality_for_that_frame_only() {
         for (sink, sent, muted) in
             [(SinkCapability { pcm: true, clear: false }, 2, 0), (SinkCapability::default(), 0, 1)]
@@ -454,6 +482,14 @@ mod tests {
         );
         assert_eq!(kinds[4..], [(4, true, false), (4, true, false), (5, true, true), (5, true, true)]);
         assert_eq!(sender.counters().muted, 1);
+    }
+
+    #[test]
+    fn a_ladder_that_no_encoder_can_climb_is_refused_at_construction() {
+        let ladder = Ladder::new(11, SinkCapability::default(), false);
+        let sealer = Sealer::new(&keys(), Direction::Downlink, 1);
+        let error = Sender::new(INPUT, FrameDuration::MS_20, ladder, Toy::default(), sealer).err();
+        assert!(matches!(error, Some(ConfigError::Range { max: 10, actual: 11, .. })), "{error:?}");
     }
 
     #[test]
