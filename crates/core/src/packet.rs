@@ -26,7 +26,8 @@ pub const FLAG_PCM: u8 = 0x40;
 /// Set in `flags` where the payload is in clear (rung `emergency`).
 pub const FLAG_CLEAR: u8 = 0x20;
 
-/// The largest payload: what the 16-bit length field of an IPv4 UDP datagram leaves after our header.
+/// The largest payload, tag included: what the 16-bit length field of an IPv4 datagram leaves behind the headers of IP,
+/// UDP and ours.
 pub const MAX_PAYLOAD: usize = 65_507 - HEADER_LEN;
 
 /// A header as a plain value.

@@ -185,7 +185,8 @@ impl DownRelay {
         result
     }
 
-    /// Lets media time pass in which there is nothing to send (DTX, loss).
+    /// Lets media time pass in which there is nothing to send (DTX, loss). [`DownRelay::flush`] before it: what is held
+    /// belongs to the time before the gap, and would leave with the time after it.
     pub fn skip(&mut self, gap: Duration) {
         self.media += gap;
     }
@@ -236,12 +237,19 @@ impl UpRelay {
     /// Takes a datagram; calls `sink` with each Opus packet that is complete, and its duration. Returns the header.
     ///
     /// # Errors
-    /// [`OpenError`]; nothing changes then.
+    /// As [`Opener::open`], and [`PacketError::Oversized`] for a packet longer than [`MAX_OPUS_PACKET`]; nothing changes
+    /// then that [`Opener::open`] does not name.
     pub fn push(
         &mut self,
         datagram: &mut [u8],
         sink: impl FnMut(&[u8], Duration),
     ) -> Result<Header, OpenError> {
+        // Before it is opened, which would use its sequence up.
+        let header = Header::parse(datagram)?;
+        let actual = usize::from(header.payload_len).saturating_sub(self.opener.suite().tag_len());
+        if actual > MAX_OPUS_PACKET {
+            return Err(PacketError::Oversized { limit: MAX_OPUS_PACKET, actual }.into());
+        }
         let opened = self.opener.open(datagram)?;
         self.repacker.push(opened.payload, sink)?;
         Ok(opened.header)
@@ -330,6 +338,23 @@ mod tests {
             assert_eq!(back, packets);
             assert_eq!(dues, (0..10).map(|i| i * 60).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_does_not_use_up_its_sequence() {
+        let keys = SessionKeys::new(Suite::Aes128Gcm, &[7; 16], 3, b"id").unwrap();
+        let opener = Opener::new(&keys, Direction::Downlink, PayloadKind::Opus);
+        let mut up = UpRelay::new(opener, FrameDuration::MS_20);
+        let seal = |payload: Vec<u8>| {
+            let mut datagram = [vec![0; HEADER_LEN], payload.clone(), vec![0; 16]].concat();
+            Sealer::new(&keys, Direction::Downlink, 5).seal(&mut datagram, payload.len(), 0).unwrap();
+            datagram
+        };
+        // Two frames of 800 bytes.
+        let mut long = seal([vec![0xf9], vec![1; 1600]].concat());
+        let refused = up.push(&mut long, |_, _| ());
+        assert_eq!(refused, Err(PacketError::Oversized { limit: MAX_OPUS_PACKET, actual: 1601 }.into()));
+        assert!(up.push(&mut seal(packet(1, 50)), |_, _| ()).is_ok());
     }
 
     fn down_timestamp(sealed: &Sealed<'_>) -> u32 {

@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use crate::error::{OpenError, PacketError, SealError};
 use crate::framing::Frames;
-use crate::packet::{FLAG_CLEAR, FLAG_DOWNLINK, FLAG_PCM, HEADER_LEN, Header};
+use crate::packet::{FLAG_CLEAR, FLAG_DOWNLINK, FLAG_PCM, HEADER_LEN, Header, MAX_PAYLOAD};
 use crate::replay::Replay;
 
 /// Packets one key may seal in the `compat` profile, where counters of 32 bits run through the sequence.
@@ -43,6 +43,9 @@ pub struct Sealer {
 
 impl Sealer {
     /// A sealer whose first packet has sequence 1.
+    ///
+    /// Build one for a key and a direction, never a second: that would begin at sequence 1 again, and in the `sealed`
+    /// profile a nonce used twice gives both packets and the authentication key away.
     ///
     /// `timestamp_start` is where the media clock of a downlink starts: random, so that timestamps tell an observer
     /// nothing. An uplink sealer does not use it.
@@ -166,7 +169,7 @@ impl Sealer {
         }
         let tag_len = if flags & FLAG_CLEAR == 0 { self.suite.tag_len() } else { 0 };
         let room = datagram.len().saturating_sub(HEADER_LEN + tag_len);
-        let limit = room.min(usize::from(u16::MAX) - tag_len);
+        let limit = room.min(MAX_PAYLOAD - tag_len);
         if payload_len > limit {
             return Err(SealError::Oversized { limit, actual: payload_len });
         }
@@ -247,16 +250,27 @@ impl Opener {
             suite,
             direction,
             connection_id: keys.connection_id(),
-            replay: if suite.is_authenticated() { Replay::sealed() } else { Replay::compat() },
+            // In clear anybody may claim any sequence, and one that leaps would shut out all that is sealed.
+            replay: match kind {
+                _ if !suite.is_authenticated() => Replay::compat(),
+                PayloadKind::Opus | PayloadKind::OpusOrPcm => Replay::sealed(),
+                PayloadKind::OpusOrPcmInClear => Replay::sealed().limiting_jumps(),
+            },
             kind,
         }
+    }
+
+    /// The suite it opens.
+    #[must_use]
+    pub const fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Checks, decrypts in place and lets in one datagram. The bytes of a refused one may be scrambled.
     ///
     /// # Errors
-    /// [`OpenError`], with what was wrong; no state has changed then, save that a first or second far jump of the
-    /// `compat` profile is remembered ([`crate::replay::MAX_JUMP`]).
+    /// [`OpenError`], with what was wrong; no state has changed then, save that a first or second far jump, where no
+    /// tag vouches for it, is remembered ([`crate::replay::MAX_JUMP`]).
     #[inline]
     pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<Opened<'a>, OpenError> {
         let header = Header::parse(datagram)?;

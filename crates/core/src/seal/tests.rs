@@ -236,6 +236,37 @@ fn pcm_is_opened_only_where_it_was_agreed_on_and_clear_only_where_that_was() {
 }
 
 #[test]
+fn a_forged_leap_in_clear_does_not_shut_out_what_is_sealed() {
+    let keys = keys(Suite::Aes128Gcm);
+    let mut sealer = Sealer::new(&keys, Direction::Downlink, 1);
+    let mut opener = Opener::new(&keys, Direction::Downlink, PayloadKind::OpusOrPcmInClear);
+    assert!(opener.open(&mut sealed(&mut sealer, &OPUS, 0).1).is_ok());
+    let mut forged = [0x5a; HEADER_LEN + 20];
+    let header = Header {
+        flags: FLAG_DOWNLINK | FLAG_PCM | FLAG_CLEAR,
+        payload_len: 20,
+        connection_id: keys.connection_id(),
+        timestamp: 9,
+        sequence: 1 << 30,
+    };
+    forged[..HEADER_LEN].copy_from_slice(&header.emit());
+    assert!(matches!(opener.open(&mut forged), Err(OpenError::TooFarAhead { .. })));
+    assert!(opener.open(&mut sealed(&mut sealer, &OPUS, 20).1).is_ok());
+}
+
+#[test]
+fn what_no_datagram_holds_is_not_sealed() {
+    for suite in Suite::ALL {
+        let mut sealer = Sealer::new(&keys(suite), Direction::Downlink, 1);
+        let most = MAX_PAYLOAD - suite.tag_len();
+        let mut datagram = vec![0; 70_000];
+        let oversized = SealError::Oversized { limit: most, actual: most + 1 };
+        assert_eq!(sealer.seal(&mut datagram, most + 1, 0), Err(oversized));
+        assert_eq!(sealer.seal(&mut datagram, most, 0).unwrap().1, 65_507);
+    }
+}
+
+#[test]
 fn misuse_of_a_sealer_is_an_error_and_seals_nothing() {
     let mut sealer = Sealer::new(&keys(Suite::Aes128Gcm), Direction::Downlink, 7);
     let mut datagram = [0; 40];
