@@ -208,7 +208,7 @@ impl Time {
     /// Milliseconds since the epoch.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self(millis.saturating_mul(1_000_000))
     }
 
     /// Nanoseconds since the epoch.
@@ -273,6 +273,7 @@ mod tests {
         let t = Time::from_millis(5);
         assert_eq!(t - Duration::from_secs(1), Time::ZERO);
         assert_eq!(t.since(Time::from_millis(9)), Duration::ZERO);
+        assert_eq!(Time::from_millis(u64::MAX), Time::from_nanos(u64::MAX));
         assert_eq!(t.signed_nanos_since(Time::from_millis(6)), -1_000_000);
     }
 }
