@@ -379,6 +379,8 @@ pub struct LaneReport {
     /// Packets sent by how far from their deadline they left, since start: at most [`DEPARTURE_BOUNDS_MICROS`], and
     /// beyond the last. Counts of each range, not running totals.
     pub departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
+    /// How far from their deadlines they left, all together, in µs.
+    pub departure_sum_micros: u64,
     /// Gauge: bytes that its queues of packets have taken.
     pub queued_bytes: u64,
     /// Packets that left over 50 ms late and were dropped instead, since start.

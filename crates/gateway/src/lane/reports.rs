@@ -73,6 +73,7 @@ pub(super) struct Totals {
     pub(super) unknown: u64,
     pub(super) refused: Refused,
     departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
+    departure_sum: Duration,
     /// Departure errors of this period and the one before, in ns.
     now: Histogram,
     before: Histogram,
@@ -83,6 +84,7 @@ impl Totals {
         let micros = error.as_micros();
         let range = DEPARTURE_BOUNDS_MICROS.partition_point(|&bound| micros > u128::from(bound));
         self.departures[range] += 1;
+        self.departure_sum += error;
         self.now.record(error.as_nanos() as u64);
     }
 
@@ -109,6 +111,7 @@ impl Totals {
         LaneReport {
             departure_p99_micros: (period.quantile(0.99) / 1000) as u32,
             departures: self.departures,
+            departure_sum_micros: self.departure_sum.as_micros() as u64,
             missed: self.missed,
             unknown: self.unknown,
             refused: self.refused,

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use evenkeel_sys::clock;
+
 use crate::control::Hub;
-use crate::media::LaneReport;
+use crate::media::{DEPARTURE_BOUNDS_MICROS, LaneReport};
 
 pub(super) fn render(hub: &Hub) -> String {
     let mut out = String::with_capacity(16 * 1024);
@@ -27,8 +29,43 @@ pub(super) fn render(hub: &Hub) -> String {
     ] {
         gauge(name, help, value as f64);
     }
-    lanes(&hub.plane.lanes(), &mut out);
+    let reports = hub.plane.lanes();
+    lanes(&reports, &mut out);
+    departures(&reports, &mut out);
+    process(&mut out);
     out
+}
+
+/// How far from their deadlines packets left, as a histogram over all lanes.
+fn departures(lanes: &[LaneReport], out: &mut String) {
+    const NAME: &str = "evenkeel_departure_error_seconds";
+    let _ =
+        writeln!(out, "# HELP {NAME} How far from their deadlines packets left.\n# TYPE {NAME} histogram");
+    let (mut count, mut ranges) = (0, lanes.iter().map(|lane| lane.departures.iter()).collect::<Vec<_>>());
+    let bounds = DEPARTURE_BOUNDS_MICROS.iter().map(|&bound| (f64::from(bound) / 1e6).to_string());
+    for bound in bounds.chain(["+Inf".to_owned()]) {
+        count += ranges.iter_mut().filter_map(Iterator::next).sum::<u64>();
+        let _ = writeln!(out, "{NAME}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let sum: u64 = lanes.iter().map(|lane| lane.departure_sum_micros).sum();
+    let _ = writeln!(out, "{NAME}_sum {}\n{NAME}_count {count}", sum as f64 / 1e6);
+}
+
+/// What every exporter says of its process, under the names all of them use.
+fn process(out: &mut String) {
+    let cpu = clock::process_cpu().as_secs_f64();
+    let _ = writeln!(
+        out,
+        "# HELP process_cpu_seconds_total CPU time of the process.\n\
+         # TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total {cpu}"
+    );
+    if let Some(resident) = clock::process_resident() {
+        let _ = writeln!(
+            out,
+            "# HELP process_resident_memory_bytes Physical memory of the process.\n\
+             # TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {resident}"
+        );
+    }
 }
 
 fn lanes(lanes: &[LaneReport], out: &mut String) {
