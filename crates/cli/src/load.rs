@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::load_cluster;
+use crate::load_gateway;
 use crate::terminal;
 
 const EXAMPLES: &str = "\
@@ -26,15 +27,21 @@ Examples:
   evenkeel load --overload 2 --plot overload.svg
   evenkeel load --streams 100 --processes 2
 
+  evenkeel serve --set room.loopback=true &
+  evenkeel load --devices 1000 --server 127.0.0.1:1883
+  evenkeel load --devices 5000 --server 127.0.0.1:1883 --idle
+
 Every figure is of this machine and this moment: compare ratios (to bare libopus, in the same run).";
 
-/// Runs many streams at once and tells whether every packet left on time.
+/// Run many streams at once, or many devices on a gateway, and tell whether every packet left on time
 #[derive(ClapArgs, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// How many streams.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     streams: u32,
+    #[command(flatten)]
+    gateway: Option<load_gateway::Args>,
     /// For how many seconds (with --find-capacity: each step).
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
@@ -115,10 +122,14 @@ impl From<Profile> for Suite {
 }
 
 impl Args {
-    fn config(&self) -> Result<LoadConfig, Failure> {
+    fn duration(&self) -> Result<Duration, Failure> {
         if !(0.1..=86_400.0).contains(&self.seconds) {
             return Err(Failure::input(format!("--seconds must be from 0.1 to 86400, not {}", self.seconds)));
         }
+        Ok(Duration::from_secs_f64(self.seconds))
+    }
+
+    fn config(&self) -> Result<LoadConfig, Failure> {
         if self.overload.is_some_and(|factor| !(1.0..=20.0).contains(&factor)) {
             return Err(Failure::input("--overload must be from 1 to 20"));
         }
@@ -134,7 +145,7 @@ impl Args {
         };
         Ok(LoadConfig {
             streams: self.streams as usize,
-            duration: Duration::from_secs_f64(self.seconds),
+            duration: self.duration()?,
             kind,
             frame: FrameDuration::from_millis(self.frame).map_err(Failure::input)?,
             suite: self.profile.into(),
@@ -148,6 +159,10 @@ impl Args {
 /// # Errors
 /// [`Failure`] for settings that cannot be, or a machine that does not let it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(gateway) = &args.gateway {
+        let output = load_gateway::Output { json: args.json, plot: args.plot.as_deref() };
+        return load_gateway::run(gateway, args.duration()?, &output);
+    }
     let config = args.config()?;
     if args.find_capacity {
         return capacity(args, &config);

@@ -3,10 +3,12 @@
 mod bench;
 mod call;
 mod config;
+mod doctor;
 mod failure;
 mod far_end;
 mod load;
 mod load_cluster;
+mod load_gateway;
 mod new_file;
 mod process;
 mod serve;
@@ -37,6 +39,7 @@ enum Verb {
     Bench(bench::Args),
     Call(call::Args),
     Config(config::Args),
+    Doctor(doctor::Args),
     Load(load::Args),
     Process(process::Args),
     Serve(serve::Args),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Call(args) => call::run(&args),
         Verb::Config(args) => config::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Load(args) => load::run(&args),
         Verb::Process(args) => process::run(&args),
         Verb::Serve(args) => serve::run(&args),

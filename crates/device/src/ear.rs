@@ -94,6 +94,12 @@ impl Ear {
         self.lost += other.lost;
     }
 
+    /// The gaps between packets, in ns.
+    #[must_use]
+    pub const fn gaps(&self) -> &Histogram {
+        &self.gaps
+    }
+
     /// What it noticed.
     #[must_use]
     pub fn heard(&self) -> Heard {

@@ -108,6 +108,12 @@ pub struct LoadReport {
     pub not_opened: u64,
     /// CPU this process took while all talked, in cores.
     pub own_cores: f64,
+    /// `[upper bound in ms, count]` of the times of `hello_ms`.
+    pub hello_histogram: Vec<(f64, u64)>,
+    /// `[upper bound in ms, count]` of the gaps between packets.
+    pub gap_histogram: Vec<(f64, u64)>,
+    /// `[upper bound in ms, count]` of the times of `round_trip_ms`.
+    pub round_trip_histogram: Vec<(f64, u64)>,
 }
 
 /// Runs a load test; calls `progress` twice a second.
@@ -122,7 +128,7 @@ pub fn run(config: &LoadConfig, progress: impl FnMut(Progress)) -> Result<LoadRe
     for index in 0..config.threads.max(1) {
         let queue: Commands = Arc::new(SegQueue::new());
         let fleet = Fleet::new(local, frame, Arc::clone(&queue)).map_err(DeviceError::io("a UDP socket"))?;
-        let wanted = MediaThread { name: format!("load-{index}"), core: None, real_time: None };
+        let wanted = MediaThread { name: format!("load-{index}"), core: None, real_time: Some(1) };
         let (thread, _) = spawn(wanted, move || fleet.run()).map_err(DeviceError::io("a thread"))?;
         threads.push(thread);
         commands.push(queue);
@@ -140,6 +146,8 @@ pub fn run(config: &LoadConfig, progress: impl FnMut(Progress)) -> Result<LoadRe
     }
     report.sent = seen.sent;
     report.heard = seen.ear.heard();
+    report.gap_histogram = buckets(seen.ear.gaps());
+    report.round_trip_histogram = buckets(&seen.round_trip);
     report.echoed = seen.echoed;
     report.not_echoed = seen.not_echoed;
     report.round_trip_ms = seen.round_trip.summary().into();
@@ -221,6 +229,7 @@ async fn control(
         first_failure: failures.try_recv().ok().map(|error| error.to_string()),
         seconds,
         hello_ms: hello.summary().into(),
+        hello_histogram: buckets(&hello),
         own_cores,
         ..LoadReport::default()
     }
@@ -273,6 +282,10 @@ async fn hold(index: u32, queue: &Commands, shared: &Shared, is_ready: &mut bool
     }
     control.goodbye(session.as_deref()).await;
     Ok(())
+}
+
+fn buckets(histogram: &Histogram) -> Vec<(f64, u64)> {
+    histogram.iter().map(|(end, count)| (end as f64 / 1e6, count)).collect()
 }
 
 /// From where the gateway can be reached.

@@ -119,7 +119,7 @@ impl Gateway {
         let effective = config.effective()?;
         let broker = config.broker()?;
         let rooms = config.rooms(clock)?;
-        let plane = plane_config(&config, effective.anonymous)?;
+        let plane = plane_config(&config)?;
         let public_host = plane.public_host.clone();
         let first_lane = SocketAddr::new(plane.address, plane.first_port);
         let started = Lanes::start(plane, random);
@@ -245,24 +245,38 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-fn plane_config(config: &Config, anonymous: Anonymous) -> Result<PlaneConfig, RunError> {
+fn plane_config(config: &Config) -> Result<PlaneConfig, RunError> {
     let m = &config.media;
-    let address: IpAddr = m.udp_address.parse().map_err(|_| ConfigError::Value {
+    let (address, public_host) = (udp_address(config)?, public_host(config)?);
+    Ok(PlaneConfig { lanes: m.lanes, address, first_port: m.udp_port, public_host, ..PlaneConfig::default() })
+}
+
+fn udp_address(config: &Config) -> Result<IpAddr, ConfigError> {
+    let text = &config.media.udp_address;
+    text.parse().map_err(|_| ConfigError::Value {
         origin: "settings".to_owned(),
         name: "media.udp_address".to_owned(),
-        reason: format!("must be an IP address, not {:?}", m.udp_address),
-    })?;
-    let public_host = if m.public_address.is_empty() && anonymous == Anonymous::Loopback && address.is_ipv4()
-    {
-        Ipv4Addr::LOCALHOST.to_string()
-    } else if m.public_address.is_empty() {
-        own_address(address)
-            .map_err(RunError::system("media.public_address is not set, and no address was found"))?
-            .to_string()
-    } else {
-        m.public_address.clone()
-    };
-    Ok(PlaneConfig { lanes: m.lanes, address, first_port: m.udp_port, public_host, ..PlaneConfig::default() })
+        reason: format!("must be an IP address, not {text:?}"),
+    })
+}
+
+/// What devices are told to send audio to: `media.public_address`, or what stands in for it.
+///
+/// # Errors
+/// If neither settings nor system say.
+pub fn public_host(config: &Config) -> Result<String, RunError> {
+    if !config.media.public_address.is_empty() {
+        return Ok(config.media.public_address.clone());
+    }
+    let listen = udp_address(config)?;
+    if listen.is_unspecified() && config.effective()?.anonymous == Anonymous::Loopback {
+        let loopback: IpAddr =
+            if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        return Ok(loopback.to_string());
+    }
+    let own = own_address(listen);
+    own.map(|own| own.to_string())
+        .map_err(RunError::system("media.public_address is not set, and no address was found"))
 }
 
 /// The address of this machine from which the way to the world begins; this machine's own if there is no such way.

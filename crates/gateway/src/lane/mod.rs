@@ -32,7 +32,7 @@ use crossbeam_queue::ArrayQueue;
 use evenkeel_core::packet::Header;
 use evenkeel_core::units::Time;
 
-pub use self::plane::{LaneStart, Lanes, PlaneConfig};
+pub use self::plane::{FULL_LOAD, LaneStart, Lanes, PlaneConfig};
 
 use self::deadlines::Deadlines;
 use self::guest::{Errand, Guest};

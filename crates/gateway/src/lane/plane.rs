@@ -20,8 +20,8 @@ use crate::media::{
     EventReceiver, LaneReport, MediaCommand, MediaId, MediaPlane, PlaceError, Placement, SendError, events,
 };
 
-/// A lane as busy as this gets no further sessions.
-const FULL_LOAD: f32 = 0.85;
+/// A lane that works for this share of its time gets no further sessions.
+pub const FULL_LOAD: f32 = 0.85;
 
 /// Packets that may be on their way to one lane from all others; 0.75 MB a lane.
 const INBOX: usize = 512;
