@@ -1,4 +1,4 @@
-# `make run` plays a recording through the audio path; `make test` checks everything. Both install what is missing first.
+# `make run` starts the gateway and calls it; `make test` checks everything. Both install what is missing first.
 # The rest: `make help`.
 
 SHELL := /bin/bash
@@ -10,14 +10,20 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run test lint fuzz release bench load livekit quality
+.PHONY: help run demo process test lint fuzz release bench load livekit quality
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 RECORDING ?= testdata/clips/en-gb-48k.flac
 
-run: release ## Play a recording through the whole audio path and back; RECORDING=FILE plays another
+run: release ## Start the gateway with its echo room, call it with a recording, and stay up; RECORDING=FILE says another
+	tools/run $(EVENKEEL) $(RECORDING)
+
+demo: release ## The same on free ports, and end
+	tools/run $(EVENKEEL) $(RECORDING) --demo
+
+process: release ## Play a recording through the whole audio path and back, over a good network and a bad one
 	@mkdir -p out
 	$(EVENKEEL) process $(RECORDING) --to out/voice.opus
 	@echo

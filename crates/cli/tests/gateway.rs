@@ -178,3 +178,64 @@ fn settings_are_shown_checked_and_brought_over() {
     assert_eq!(code, Some(0));
     assert!(translated.contains("ws://a") && translated.contains("level = \"debug\""), "{translated}");
 }
+
+#[test]
+fn many_devices_hear_themselves_and_the_gateway_tells_what_it_took() {
+    let serving = Serving::start(&["--set", "room.loopback=true"]);
+    let operations = serving.started["operations"][0].as_str().unwrap();
+    let plot = scratch().join("devices.svg");
+    let load = |more: &[&str]| {
+        let mut command =
+            evenkeel(&["load", "--server", serving.mqtt(), "--operations", operations, "--json"]);
+        let output = command.args(["--seconds", "2", "--devices", "20"]).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let report = load(&["--plot", plot.to_str().unwrap()]);
+    assert_eq!((&report["failed"], &report["not_echoed"]), (&0.into(), &0.into()), "{report}");
+    assert!(report["echoed"].as_u64().unwrap() >= 500, "{report}");
+    assert!(report["hello_ms"]["p99"].as_f64().unwrap() > 0.0, "{report}");
+    let gateway = &report["gateway"];
+    assert!(
+        gateway["sent"].as_u64().unwrap() >= 300 && gateway["rss_mb"].as_f64().unwrap() > 1.0,
+        "{gateway}"
+    );
+    assert!(gateway["departures_within"].as_array().unwrap().len() >= 9, "{gateway}");
+    assert!(std::fs::read_to_string(&plot).unwrap().starts_with("<svg"));
+    let idle = load(&["--idle"]);
+    assert_eq!((&idle["failed"], &idle["sent"]), (&0.into(), &0.into()), "{idle}");
+}
+
+#[test]
+fn the_doctor_finds_what_is_in_the_way() {
+    let free = ["mqtt.listen=127.0.0.1:0", "media.udp_port=0", "operations.listen=127.0.0.1:0"];
+    let doctor = |more: &[&str]| {
+        let mut command = evenkeel(&["doctor", "--json"]);
+        let output = command.args(free.iter().flat_map(|set| ["--set", set])).args(more).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), report)
+    };
+    let verdict = |report: &Value, what: &str| {
+        let findings = report["findings"].as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["what"] == what);
+        found.unwrap_or_else(|| panic!("{what} in {report}"))["verdict"].as_str().unwrap().to_owned()
+    };
+    let (code, report) = doctor(&[]);
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!((verdict(&report, "MQTT").as_str(), verdict(&report, "audio").as_str()), ("good", "good"));
+    let capacity = &report["capacity"];
+    assert!(
+        capacity["calls"].as_u64().unwrap() > 0 && capacity["packet_us"].as_f64().unwrap() > 0.0,
+        "{capacity}"
+    );
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("mqtt.listen={}", taken.local_addr().unwrap());
+    let (code, report) = doctor(&["--quick", "--set", &listen, "--set", "media.public_address=0.0.0.0"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        (verdict(&report, "MQTT").as_str(), verdict(&report, "public address").as_str()),
+        ("bad", "bad")
+    );
+    assert!(report["capacity"].is_null());
+}
