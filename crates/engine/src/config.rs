@@ -25,7 +25,8 @@ pub struct EngineConfig {
     /// The share of a lane that admission fills, 0.1 to 1.0. Default 0.92. What is left over is the room in which
     /// punctuality survives a disturbance.
     pub budget: f64,
-    /// The share of a lane over which its streams step down the ladder. Default 0.95.
+    /// The share of a lane over which its streams step down the ladder. Default 0.93: just under what a lane may work at
+    /// all (`evenkeel_sys::rest`).
     pub step_down_load: f64,
     /// The share of a lane that streams may fill when they step up again. Default 0.80. The gap to `step_down_load`
     /// is what keeps them from oscillating.
@@ -51,7 +52,7 @@ impl Default for EngineConfig {
             first_core: 0,
             realtime: true,
             budget: 0.92,
-            step_down_load: 0.95,
+            step_down_load: 0.93,
             step_up_load: 0.80,
             adapt: true,
             controller: ControllerConfig::default(),

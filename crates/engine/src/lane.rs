@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use evenkeel_core::ladder::{Change, Rung};
 use evenkeel_core::units::Time;
+use evenkeel_sys::rest::Rest;
 
 use crate::outlet::Outlet;
 use crate::plan::{Loads, POSITIONS, Plan};
-use crate::rest::Rest;
 use crate::stream::{Stream, StreamId, Worked};
 
 /// How often the plan is looked at.

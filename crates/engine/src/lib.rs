@@ -43,7 +43,6 @@ mod phase;
 mod plan;
 mod pool;
 mod port;
-mod rest;
 mod schedule;
 mod stream;
 

@@ -456,7 +456,8 @@ pub trait MediaPlane: Send + Sync + 'static {
 #[must_use]
 pub fn events(capacity: usize) -> (EventSender, EventReceiver) {
     let shared = Arc::new(EventQueue {
-        queue: ArrayQueue::new(capacity),
+        capacity,
+        queue: ArrayQueue::new(capacity + 1),
         wake: Notify::new(),
         lost: AtomicU64::new(0),
     });
@@ -465,6 +466,9 @@ pub fn events(capacity: usize) -> (EventSender, EventReceiver) {
 
 #[derive(Debug)]
 struct EventQueue {
+    capacity: usize,
+    /// With a place more, so that the lane never comes to one from which a receiver that was interrupted is still
+    /// taking: it would wait there, perhaps for the very thread it interrupted.
     queue: ArrayQueue<(MediaId, MediaEvent)>,
     wake: Notify,
     lost: AtomicU64,
@@ -494,7 +498,8 @@ impl EventSender {
     /// The same without counting: for an event that is kept and offered again.
     pub fn offer(&mut self, media: MediaId, event: MediaEvent) -> bool {
         self.pending = true;
-        self.shared.queue.push((media, event)).is_ok()
+        let EventQueue { queue, capacity, .. } = &*self.shared;
+        queue.len() < *capacity && queue.push((media, event)).is_ok()
     }
 
     /// Wakes the control plane if anything was pushed since the last wake.

@@ -11,6 +11,7 @@ compile_error!(
 
 pub mod clock;
 pub mod limits;
+pub mod rest;
 pub mod thread;
 pub mod udp;
 pub mod wait;

@@ -3,11 +3,12 @@
 //! A [`Lane`] is what a thread does without being one: it knows no socket and no clock, so tests run it on virtual
 //! time. `handle_*` takes what came (commands, datagrams, packets of other lanes, time), [`Lane::poll_transmit`] gives
 //! what has to leave, [`Lane::next_timeout`] says when to come back. Events go to the control plane's queue. After
-//! warm-up nothing allocates, and nothing ever locks.
+//! warm-up nothing allocates, and nothing ever waits for a lock.
 
 mod deadlines;
 mod downlink;
 pub mod guest;
+mod intake;
 mod mix;
 mod parrot;
 mod plane;

@@ -14,6 +14,7 @@ use evenkeel_sys::udp::{BufferSizes, Socket};
 use evenkeel_sys::wait::{Waiter, Waker};
 
 use super::guest::Arrival;
+use super::intake::Intake;
 use super::thread::LaneThread;
 use super::{Inboxes, Lane, LaneConfig};
 use crate::media::{
@@ -100,8 +101,8 @@ pub(super) struct Plane {
 
 /// The outside of one lane.
 pub(super) struct LanePort {
-    pub(super) commands: ArrayQueue<(MediaId, MediaCommand)>,
-    pub(super) arrivals: ArrayQueue<(MediaId, Box<Arrival>)>,
+    pub(super) commands: Intake<(MediaId, MediaCommand)>,
+    pub(super) arrivals: Intake<(MediaId, Box<Arrival>)>,
     pub(super) waker: Waker,
     /// Written by the lane now and then, if nobody reads it just then.
     pub(super) report: Mutex<LaneReport>,
@@ -136,8 +137,8 @@ impl Lanes {
         }
         let ports = outsides.iter().map(|(socket, waiter)| {
             Ok(LanePort {
-                commands: ArrayQueue::new(config.commands),
-                arrivals: ArrayQueue::new(ARRIVALS),
+                commands: Intake::new(config.commands),
+                arrivals: Intake::new(ARRIVALS),
                 waker: waiter.waker(),
                 report: Mutex::default(),
                 port: socket.local_addr()?.port(),
@@ -268,12 +269,13 @@ impl MediaPlane for Plane {
         };
         let queue = &port.commands;
         // Audio is refused while there is still room for what matters more.
-        if matches!(command, MediaCommand::Downlink { .. }) && queue.len() >= queue.capacity() / 4 * 3 {
+        if matches!(command, MediaCommand::Downlink { .. }) && queue.len() >= queue.limit() / 4 * 3 {
             return Err(SendError::Full(command));
         }
         let closes = matches!(command, MediaCommand::Close);
-        queue.push((media, command)).map_err(|(_, command)| SendError::Full(command))?;
+        let queued = queue.push((media, command));
         port.waker.wake();
+        queued.map_err(|(_, command)| SendError::Full(command))?;
         if closes {
             self.release(media);
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use evenkeel_core::units::Time;
 use evenkeel_sys::clock;
+use evenkeel_sys::rest::Rest;
 use evenkeel_sys::udp::{BATCH, Receiver, Sender, Socket};
 use evenkeel_sys::wait::{Waiter, sleep_until};
 
@@ -51,6 +52,7 @@ pub(super) struct LaneThread {
     /// The sockets of participants, by port. Their tokens begin at 1.
     ports: Vec<Option<(MediaId, Socket)>>,
     free_ports: Vec<u32>,
+    rest: Rest,
 }
 
 /// What a turn found.
@@ -85,14 +87,21 @@ impl LaneThread {
             load,
             ports: Vec::new(),
             free_ports: Vec::new(),
+            rest: Rest::new(clock::now()),
         })
     }
 
     pub(super) fn run(mut self) {
+        self.rest.handle_wake(clock::now());
         while !self.plane.is_stopping() {
             let began = clock::now();
             let found = self.turn();
             self.publish(began, found);
+            let now = clock::now();
+            let rest = self.rest.poll(now);
+            self.rest.handle_sleep(now);
+            // Whatever there is to do.
+            rest.into_iter().for_each(sleep_until);
             match found {
                 Found::TooMuch => {}
                 Found::Something => sleep_until(began + TURN),
@@ -104,6 +113,7 @@ impl LaneThread {
                     }
                 }
             }
+            self.rest.handle_wake(clock::now());
         }
     }
 
@@ -168,7 +178,7 @@ impl LaneThread {
         let now = clock::now();
         let port = self.plane.port(self.index);
         for obeyed in 0..COMMANDS {
-            let Some((media, command)) = port.commands.pop() else {
+            let Some((media, command)) = port.commands.try_pop() else {
                 return if obeyed > 0 { Found::Something } else { Found::Nothing };
             };
             self.lane.handle_command(now, media, command);
@@ -178,7 +188,7 @@ impl LaneThread {
 
     /// Takes in participants that were handed over.
     fn welcome(&mut self) {
-        while let Some((media, arrival)) = self.plane.port(self.index).arrivals.pop() {
+        while let Some((media, arrival)) = self.plane.port(self.index).arrivals.try_pop() {
             let Arrival { guest, sockets } = *arrival;
             let ports = sockets.into_iter().map(|socket| self.add_port(media, socket)).collect();
             self.lane.attach(clock::now(), media, Box::new(guest), ports);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use evenkeel_core::units::{FrameDuration, Time};
+use evenkeel_sys::rest::REST;
 use proptest::prelude::*;
 
 use super::sim::{DEPARTURE, Event, MS, Member, START, Sim};
 use crate::config::Pacing;
 use crate::lane::EARLY;
-use crate::rest::REST;
 use crate::stream::Packet;
 
 const FRAME: FrameDuration = FrameDuration::MS_20;

@@ -15,7 +15,7 @@ use evenkeel_core::sender::Sender;
 use evenkeel_core::units::{Channels, FrameDuration, SampleRate, Time};
 
 use super::toy::{Dice, Script, Toy};
-use crate::config::Pacing;
+use crate::config::{EngineConfig, Pacing};
 use crate::lane::{Lane, RungChange};
 use crate::link::Link;
 use crate::notes::Notes;
@@ -144,10 +144,16 @@ pub(super) struct Sim {
     dice: Dice,
 }
 
+/// As it is by default.
+fn plan() -> Plan {
+    let config = EngineConfig::default();
+    Plan::new(config.step_down_load, config.step_up_load)
+}
+
 impl Sim {
     pub(super) fn new(lanes: usize, seed: u64) -> Self {
         let station = |index| Station {
-            lane: Lane::new(index, SLOTS, Plan::new(0.95, 0.80), START),
+            lane: Lane::new(index, SLOTS, plan(), START),
             free_at: START,
             asleep: true,
             wakes: 0,
