@@ -11,6 +11,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
 .PHONY: help run demo process test lint fuzz release bench load livekit quality
+.PHONY: help run test lint fuzz release bench load soak livekit quality
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -47,6 +48,12 @@ quality: ## Hold what the path does to speech against bare libopus, with a table
 	cargo build --locked --release --package evenkeel-cli --package evenkeel-bench --bin evenkeel --example bare_opus
 	python=$$(tools/venv quality quality/requirements.txt); \
 	    "$$python" quality/measure.py --binaries $(CARGO_TARGET_DIR)/release $(QUALITY_FLAGS)
+
+SOAK_SECONDS ?= 600
+
+soak: release ## Let streams come and go for SOAK_SECONDS (default 600); fails if memory grows; plot in out/
+	@mkdir -p out
+	$(EVENKEEL) load --soak --seconds $(SOAK_SECONDS) --plot out/soak.svg
 
 livekit: ## Test the LiveKit participant against the real server and real peers (installs them)
 	tools/install build

@@ -2,7 +2,7 @@
 
 use crate::plot::{Axis, Color, Figure, Layer, Panel, Shape, bins};
 
-use super::{Capacity, LoadReport, OverloadReport, Tick};
+use super::{Capacity, LoadReport, OverloadReport, Sample, SoakReport, Tick};
 
 /// Bars a decade of a histogram.
 const PER_DECADE: u32 = 12;
@@ -59,6 +59,27 @@ impl Capacity {
             .with(Layer::new("bare libopus", Color::Grey, Shape::Upright(self.bare_streams)));
         let subtitle = format!("{:.1} % of what bare libopus alone would fill", self.share_of_bare * 100.0);
         Figure::new(format!("{} streams stay on time", self.streams), subtitle).with(panel).svg()
+    }
+}
+
+impl SoakReport {
+    /// The run as an SVG document.
+    #[must_use]
+    pub fn svg(&self) -> String {
+        let line = |of: fn(&Sample) -> f64| self.samples.iter().map(|s| (s.at, of(s))).collect();
+        let top = (1.2 * self.most_mb).max(1.0);
+        let memory = Panel::new(Axis::linear("seconds"), Axis::linear("MB").between(0.0, top))
+            .titled("Physical memory")
+            .with(Layer::new("", Color::Blue, Shape::Line(line(|sample| sample.rss_mb))));
+        let streams = Panel::new(Axis::linear("seconds"), Axis::linear("streams"))
+            .titled("Load")
+            .with(Layer::new("", Color::Green, Shape::Step(line(|sample| sample.streams as f64))));
+        let subtitle = format!(
+            "{} at a time, {} frames, {} dropped; memory grew by {:.2} MB after warm-up",
+            self.streams, self.frames, self.dropped, self.growth_mb
+        );
+        let title = format!("{} streams came and went in {:.0} s", self.opened, self.seconds);
+        Figure::new(title, subtitle).with(memory).with(streams).svg()
     }
 }
 

@@ -40,12 +40,13 @@ pub(super) struct Fleet<'a> {
     source_late: Histogram,
     began: Time,
     opened: usize,
-    scheduled: usize,
 }
 
 struct Member {
     handle: Option<StreamHandle>,
     frame: usize,
+    /// Whether it is in the schedule, which it leaves a frame after it was closed.
+    scheduled: bool,
 }
 
 impl<'a> Fleet<'a> {
@@ -66,7 +67,6 @@ impl<'a> Fleet<'a> {
             source_late: Histogram::new(),
             began: clock::now(),
             opened: 0,
-            scheduled: 0,
         })
     }
 
@@ -81,7 +81,12 @@ impl<'a> Fleet<'a> {
                 .engine
                 .open(&config, sealer, &self.output)
                 .map_err(|error| LoadError::Open { number, error })?;
-            self.members.push(Member { handle: Some(handle), frame: number * 37 });
+            let member = Member { handle: Some(handle), frame: number * 37, scheduled: false };
+            // In the place of one that is gone, so that the fleet does not grow with those that come and go.
+            match self.members.iter_mut().find(|member| member.handle.is_none() && !member.scheduled) {
+                Some(free) => *free = member,
+                None => self.members.push(member),
+            }
         }
         Ok(())
     }
@@ -90,6 +95,19 @@ impl<'a> Fleet<'a> {
     pub(super) fn close(&mut self, count: usize) {
         let open = self.members.iter_mut().rev().filter(|member| member.handle.is_some());
         open.take(count).for_each(|member| member.handle = None);
+    }
+
+    /// Closes `count` streams, a different part of the fleet each `turn`.
+    pub(super) fn close_some(&mut self, count: usize, turn: usize) {
+        let members = self.members.len().max(1);
+        for i in 0..count.min(members) {
+            self.members[(turn * count + i) % members].handle = None;
+        }
+    }
+
+    /// How many streams are open.
+    pub(super) fn streams(&self) -> usize {
+        self.members.iter().filter(|member| member.handle.is_some()).count()
     }
 
     fn stream_config(&self) -> StreamConfig {
@@ -115,13 +133,13 @@ impl<'a> Fleet<'a> {
     fn schedule_new(&mut self) {
         let period = self.period();
         let start = clock::now().as_nanos().next_multiple_of(period);
-        for (index, member) in self.members.iter().enumerate().skip(self.scheduled) {
-            if let Some(handle) = &member.handle {
+        for (index, member) in self.members.iter_mut().enumerate() {
+            if let (Some(handle), false) = (&member.handle, member.scheduled) {
                 let first = Time::from_nanos(start) + handle.phase();
                 self.schedule.push(Reverse((first, index)));
+                member.scheduled = true;
             }
         }
-        self.scheduled = self.members.len();
     }
 
     fn period(&self) -> u64 {
@@ -164,7 +182,10 @@ impl<'a> Fleet<'a> {
             }
             self.schedule.pop();
             let member = &mut self.members[index];
-            let Some(handle) = &member.handle else { continue };
+            let Some(handle) = &member.handle else {
+                member.scheduled = false;
+                continue;
+            };
             let frame = member.frame % self.material.frames();
             // A push fails only once its stream is closed.
             let _ = match &self.material {
@@ -187,7 +208,7 @@ impl<'a> Fleet<'a> {
         let lanes = self.engine.lane_reports();
         Tick {
             at: now.since(self.began).as_secs_f64(),
-            streams: self.members.iter().filter(|member| member.handle.is_some()).count(),
+            streams: self.streams(),
             loads: lanes.iter().map(|lane| lane.load).collect(),
             positions: lanes.iter().map(|lane| lane.position).collect(),
         }

@@ -11,6 +11,7 @@ mod fleet;
 mod material;
 mod merge;
 mod overload;
+mod soak;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use capacity::{Capacity, CapacityStep, find as find_capacity};
 pub use overload::{OverloadReport, Phase, run as run_overload};
+pub use soak::{Sample, SoakReport, run as run_soak};
 
 use fleet::Fleet;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use evenkeel_bench::load::{
-    Capacity, CapacityStep, Kind, LoadConfig, LoadReport, Millis, OverloadReport, Tick, find_capacity,
-    run_load, run_overload,
+    Capacity, CapacityStep, Kind, LoadConfig, LoadReport, Millis, OverloadReport, Sample, SoakReport, Tick,
+    find_capacity, run_load, run_overload, run_soak,
 };
 use evenkeel_core::seal::Suite;
 use evenkeel_core::units::{FrameDuration, SampleRate};
@@ -26,6 +26,7 @@ Examples:
   evenkeel load --relay --streams 1000 --frame 60 --json
   evenkeel load --overload 2 --plot overload.svg
   evenkeel load --streams 100 --processes 2
+  evenkeel load --soak --seconds 600 --plot soak.svg
 
   evenkeel serve --set room.loopback=true &
   evenkeel load --devices 1000 --server 127.0.0.1:1883
@@ -69,6 +70,9 @@ pub(crate) struct Args {
     /// Run this many times what fits for --seconds, between stretches of what fits.
     #[arg(long, value_name = "FACTOR", conflicts_with = "processes")]
     overload: Option<f64>,
+    /// Let streams come and go all the while, and fail (exit code 1) if memory grows.
+    #[arg(long, conflicts_with_all = ["overload", "find_capacity", "processes"])]
+    soak: bool,
     /// Spread the streams over this many processes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
@@ -167,6 +171,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.find_capacity {
         return capacity(args, &config);
     }
+    if args.soak {
+        return soak(args, &config);
+    }
     let progress = progress(args);
     if let Some(factor) = args.overload {
         let report = run_overload(&config, factor, |tick| show(&progress, tick)).map_err(Failure::machine)?;
@@ -198,6 +205,28 @@ fn capacity(args: &Args, config: &LoadConfig) -> Result<(), Failure> {
     progress.finish_and_clear();
     plot(args, || found.svg())?;
     print(args, &found, capacity_table)
+}
+
+fn soak(args: &Args, config: &LoadConfig) -> Result<(), Failure> {
+    let progress = terminal::progress(Some(config.duration.as_secs()), args.json);
+    let show = |sample: &Sample| {
+        progress.set_position(sample.at as u64);
+        if (sample.at as u64).is_multiple_of(30) {
+            progress
+                .println(format!("{:5.0} s: {} streams, {:.1} MB", sample.at, sample.streams, sample.rss_mb));
+        }
+    };
+    let report = run_soak(config, show).map_err(Failure::machine)?;
+    progress.finish_and_clear();
+    plot(args, || report.svg())?;
+    print(args, &report, soak_table)?;
+    if report.flat {
+        return Ok(());
+    }
+    Err(Failure::machine(format!(
+        "memory grew by {:.2} MB after warm-up; {:.2} MB is the most",
+        report.growth_mb, report.limit_mb
+    )))
 }
 
 fn progress(args: &Args) -> ProgressBar {
@@ -273,6 +302,28 @@ fn capacity_table(found: &Capacity) -> String {
         found.streams,
         found.bare_streams,
         found.share_of_bare * 100.0
+    )
+}
+
+fn soak_table(report: &SoakReport) -> String {
+    format!(
+        "{} streams at a time, {} opened, for {:.0} s: {} frames, {} packets, {} dropped\n\n{}{}\n\
+         memory {:.2} MB after warm-up, {:.2} MB at most, {:.2} MB at the end: \
+         grew by {:.2} MB ({:.2} MB an hour); {:.2} MB is the most",
+        report.streams,
+        report.opened,
+        report.seconds,
+        report.frames,
+        report.packets,
+        report.dropped,
+        head(),
+        row("departure error", &report.departure_error_ms),
+        report.warm_mb,
+        report.most_mb,
+        report.last_mb,
+        report.growth_mb,
+        report.slope_mb_per_hour,
+        report.limit_mb
     )
 }
 
