@@ -56,6 +56,7 @@ soak: release ## Let streams come and go for SOAK_SECONDS (default 600); fails i
 	$(EVENKEEL) load --soak --seconds $(SOAK_SECONDS) --plot out/soak.svg
 
 livekit: ## Test the LiveKit participant against the real server and real peers (installs them)
+livekit: ## Test LiveKit rooms against the real server and real peers (installs them)
 	tools/install build
 	tools/livekit test
 

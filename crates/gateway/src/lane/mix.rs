@@ -45,6 +45,21 @@ impl Mixer {
         self.next
     }
 
+    /// Adds what one speaker said just before the mix.
+    pub(super) fn add_before(&mut self, samples: &[f32]) {
+        let count = samples.len().min(self.samples.len());
+        let (tail, place) = (&samples[samples.len() - count..], self.samples.len() - count);
+        for (sum, sample) in self.samples[place..].iter_mut().zip(tail) {
+            *sum += sample;
+        }
+    }
+
+    /// The mix begins: the encoder hears what was before, or its first packet would begin with a click.
+    pub(super) fn begin(&mut self) {
+        self.filled = self.samples.len();
+        self.finish(|_| ());
+    }
+
     /// Adds one speaker's samples to the current tick.
     pub(super) fn add(&mut self, samples: &[f32]) {
         for (sum, sample) in self.samples[self.filled..].iter_mut().zip(samples) {

@@ -133,12 +133,14 @@ impl Voice {
         }
     }
 
-    /// It will take part in a mix.
-    pub(super) fn prepare(&mut self, rate: SampleRate) {
+    /// It will take part in a mix. Gives its samples of just before, oldest first.
+    pub(super) fn prepare(&mut self, rate: SampleRate, before: impl FnOnce(&[f32])) {
         if self.ear.is_none() {
             self.ear = Ear::new(rate).map(Box::new);
             if let Some(ear) = &mut self.ear {
                 self.recent.each(|opus| ear.warm_up(opus));
+                let held = ear.held();
+                ear.take(held, before);
             }
         }
     }
@@ -157,7 +159,7 @@ impl Voice {
         span: FrameDuration,
         take: impl FnOnce(&[f32]),
     ) -> bool {
-        self.prepare(rate);
+        self.prepare(rate, |_| ());
         let Some(mut ear) = self.ear.take() else { return false };
         let wanted = span.samples_at(rate);
         while ear.held() < wanted {
@@ -275,8 +277,9 @@ impl Ear {
     }
 
     fn warm_up(&mut self, opus: &[u8]) {
-        // What does not decode is silence.
-        let _ = self.decoder.decode(opus, &mut self.samples);
+        if self.held < MOST_SAMPLES {
+            self.hear(opus);
+        }
     }
 
     fn hear(&mut self, opus: &[u8]) {

@@ -237,10 +237,12 @@ impl Voices {
         let is_audible = self.voices[at].will_be_audible();
         if is_audible {
             if others_speak && matches!(self.turn, Turn::Speaking(_)) {
-                self.mixer = Mixer::new(self.rate, now);
-                if self.mixer.is_some() {
-                    self.voices.iter_mut().for_each(|voice| voice.prepare(self.rate));
-                    return;
+                if let Some(mut mixer) = Mixer::new(self.rate, now) {
+                    for voice in &mut self.voices {
+                        voice.prepare(self.rate, |samples| mixer.add_before(samples));
+                    }
+                    mixer.begin();
+                    return self.mixer = Some(mixer);
                 }
             }
             self.note_audible(now);
@@ -308,3 +310,6 @@ impl Voices {
         self.floor = latest.filter(|voice| voice.was_audible(now, UNPAUSED)).map(|voice| voice.track);
     }
 }
+
+#[cfg(test)]
+mod tests;

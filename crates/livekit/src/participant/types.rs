@@ -71,6 +71,14 @@ pub struct Publish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackId(pub(super) u32);
 
+impl TrackId {
+    /// The track of this number: for tests of what is done with packets.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// How loud a packet is (RFC 6464).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioLevel {

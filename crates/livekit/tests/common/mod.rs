@@ -246,7 +246,15 @@ impl Peer {
         self.until("recording").await;
     }
 
-    pub async fn stop(&mut self) {
+    /// Ends the recording once it is as long as what was said, and what a network and a busy machine hold back.
+    pub async fn stop(&mut self, path: &Path, said: usize) {
+        let wanted = (said + 2 * audio::RATE) as u64 * 2;
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            if std::fs::metadata(path).is_ok_and(|file| file.len() >= wanted) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         self.tell(json!({"do": "stop"})).await;
         self.until("stopped").await;
     }
