@@ -236,14 +236,15 @@ impl Voices {
         let others_speak = self.floor_is_held_against(at, now);
         let is_audible = self.voices[at].will_be_audible();
         if is_audible {
-            if others_speak && matches!(self.turn, Turn::Speaking(_)) {
-                if let Some(mut mixer) = Mixer::new(self.rate, now) {
-                    for voice in &mut self.voices {
-                        voice.prepare(self.rate, |samples| mixer.add_before(samples));
-                    }
-                    mixer.begin();
-                    return self.mixer = Some(mixer);
+            if others_speak
+                && matches!(self.turn, Turn::Speaking(_))
+                && let Some(mut mixer) = Mixer::new(self.rate, now)
+            {
+                for voice in &mut self.voices {
+                    voice.prepare(self.rate, |samples| mixer.add_before(samples));
                 }
+                mixer.begin();
+                return self.mixer = Some(mixer);
             }
             self.note_audible(now);
             self.tell_beginning(out);

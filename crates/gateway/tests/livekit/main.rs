@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::audio::{encode, likeness, read_pcm, speech, temporary, write_pcm};
 use common::{Server, ServerOptions, tools};
-use rig::{Call, Gateway};
+use rig::{Call, Gateway, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,4 +187,36 @@ async fn a_server_that_is_killed_and_returns_keeps_the_call() {
     call.until_packets(call.packets() + 10).await;
     println!("audio is back {} ms after the server", back.elapsed().as_millis());
     let _ = std::fs::remove_file(file);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_come_and_go_leave_nothing_behind() {
+    const AT_ONCE: u32 = 10;
+    let Some(tools) = tools() else { return };
+    let cycles = std::env::var("EVENKEEL_LIVEKIT_CYCLES").map_or(500, |cycles| cycles.parse().unwrap());
+    let server = Server::start(&tools, ServerOptions::default()).await;
+    let gateway = Gateway::start(&server, |_| ()).await;
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let memory = || evenkeel_sys::clock::process_resident().unwrap() >> 20;
+    let (mut seen, mut number) = (Vec::new(), 100);
+    for round in 1..=cycles / AT_ONCE {
+        let mut calls = Vec::new();
+        for _ in 0..AT_ONCE {
+            number += 1;
+            calls.push(Call::begin(&gateway, number).await);
+        }
+        until(|| gateway.joined() >= u64::from(round * AT_ONCE)).await;
+        for call in calls {
+            call.hang_up().await;
+        }
+        until(|| gateway.live() == 0).await;
+        // Sockets are the lanes' to close, which they do in their own time.
+        until(|| seen.first().is_none_or(|(before, _)| files() <= *before)).await;
+        if round >= 5 {
+            seen.push((files(), memory()));
+        }
+    }
+    let (first, last) = (seen.first().unwrap(), seen.last().unwrap());
+    println!("files and MiB after {} cycles {first:?}, after {cycles} {last:?}", 5 * AT_ONCE);
+    assert!(last.1 <= first.1 + 10, "{seen:?}");
 }

@@ -12,6 +12,7 @@ use evenkeel_device::ear::{Ear, Heard, Listening};
 use evenkeel_device::identity::Identity;
 use evenkeel_device::session::{Hello, Session};
 use evenkeel_gateway::config::{Config, RoomKind};
+use evenkeel_gateway::ops::counters::Counter;
 use evenkeel_gateway::run;
 use evenkeel_sys::clock;
 use serde_json::{Value, json};
@@ -41,6 +42,16 @@ impl Gateway {
         Self { running: run::Gateway::start(config).await.unwrap() }
     }
 
+    /// How many rooms were joined.
+    pub fn joined(&self) -> u64 {
+        self.running.hub().registry.counters.get(Counter::RoomReady)
+    }
+
+    /// How many calls there are.
+    pub fn live(&self) -> usize {
+        self.running.hub().registry.live()
+    }
+
     fn address(&self) -> String {
         self.running.started().mqtt[0].to_string()
     }
@@ -54,6 +65,7 @@ pub struct Call {
     socket: Arc<UdpSocket>,
     sealer: Sealer,
     ears: Arc<Mutex<Ears>>,
+    listener: tokio::task::JoinHandle<()>,
 }
 
 struct Ears {
@@ -74,7 +86,7 @@ impl Call {
         let ears = Arc::new(Mutex::new(ears));
         let mut opener = session.opener();
         let (listener, shared) = (Arc::clone(&socket), Arc::clone(&ears));
-        tokio::spawn(async move {
+        let listener = tokio::spawn(async move {
             let mut datagram = [0; 2000];
             while let Ok(len) = listener.recv(&mut datagram).await {
                 let at = clock::now();
@@ -86,7 +98,7 @@ impl Call {
             }
         });
         let sealer = session.sealer();
-        let mut call = Self { control, session, identity, socket, sealer, ears };
+        let mut call = Self { control, session, identity, socket, sealer, ears, listener };
         // The gateway sends where the first packet came from.
         call.send(&[0x58]).await;
         let listen = json!({"type": "listen", "state": "start", "mode": "auto"});
@@ -112,6 +124,11 @@ impl Call {
         datagram[HEADER_LEN..HEADER_LEN + opus.len()].copy_from_slice(opus);
         self.sealer.seal_echo(&mut datagram, opus.len(), 0).unwrap();
         self.socket.send(&datagram).await.unwrap();
+    }
+
+    pub async fn hang_up(self) {
+        self.control.goodbye(Some(&self.session.id)).await;
+        self.listener.abort();
     }
 
     /// Sends packets of 60 ms, on time.
@@ -174,4 +191,14 @@ impl Call {
     pub fn gaps(&self) -> Heard {
         self.ears.lock().unwrap().ear.heard()
     }
+}
+
+/// Waits until `what` holds.
+pub async fn until(mut what: impl FnMut() -> bool) {
+    let waited = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waited).await.expect("it never came true");
 }
