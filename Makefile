@@ -12,6 +12,8 @@ EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
 .PHONY: help run demo process test lint fuzz release bench load livekit quality
 .PHONY: help run test lint fuzz release bench load soak livekit quality
+.PHONY: help run demo process test lint fuzz release bench load livekit quality peers
+.PHONY: help run test lint fuzz release bench load peers livekit
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -54,6 +56,13 @@ SOAK_SECONDS ?= 600
 soak: release ## Let streams come and go for SOAK_SECONDS (default 600); fails if memory grows; plot in out/
 	@mkdir -p out
 	$(EVENKEEL) load --soak --seconds $(SOAK_SECONDS) --plot out/soak.svg
+peers: release ## Compare with a gateway's audio path in Node.js, by turns on the same load; PEERS_FLAGS=--help lists settings
+	tools/install build quality peers
+	bench/peers/node/install
+	node bench/peers/compare.mjs --evenkeel $(EVENKEEL) $(PEERS_FLAGS)
+	@echo
+	python=$$(tools/venv quality quality/requirements.txt); \
+	    "$$python" quality/peers.py --binaries $(CARGO_TARGET_DIR)/release
 
 livekit: ## Test the LiveKit participant against the real server and real peers (installs them)
 livekit: ## Test LiveKit rooms against the real server and real peers (installs them)
