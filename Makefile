@@ -10,10 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load livekit quality
-.PHONY: help run test lint fuzz release bench load soak livekit quality
-.PHONY: help run demo process test lint fuzz release bench load livekit quality peers
-.PHONY: help run test lint fuzz release bench load peers livekit
+.PHONY: help run demo process test lint fuzz release bench load livekit quality soak peers
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
