@@ -53,6 +53,7 @@ SOAK_SECONDS ?= 600
 soak: release ## Let streams come and go for SOAK_SECONDS (default 600); fails if memory grows; plot in out/
 	@mkdir -p out
 	$(EVENKEEL) load --soak --seconds $(SOAK_SECONDS) --plot out/soak.svg
+
 peers: release ## Compare with a gateway's audio path in Node.js, by turns on the same load; PEERS_FLAGS=--help lists settings
 	tools/install build quality peers
 	bench/peers/node/install
@@ -61,7 +62,6 @@ peers: release ## Compare with a gateway's audio path in Node.js, by turns on th
 	python=$$(tools/venv quality quality/requirements.txt); \
 	    "$$python" quality/peers.py --binaries $(CARGO_TARGET_DIR)/release
 
-livekit: ## Test the LiveKit participant against the real server and real peers (installs them)
 livekit: ## Test LiveKit rooms against the real server and real peers (installs them)
 	tools/install build
 	tools/livekit test
