@@ -136,6 +136,13 @@ impl Histogram {
         self.sum
     }
 
+    /// How many fit into a second if each is the time in nanoseconds that one took, frames per second say; 0 if there
+    /// are none.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        if self.sum > 0.0 { self.count as f64 * 1e9 / self.sum } else { 0.0 }
+    }
+
     /// The value that a share `q` (0.0 to 1.0) of all values does not pass; 0 if there are none.
     #[must_use]
     pub fn quantile(&self, q: f64) -> u64 {
@@ -309,6 +316,14 @@ mod tests {
     #[test]
     fn an_empty_histogram_is_all_zeros() {
         assert_eq!(Histogram::new().summary(), Summary::default());
+        assert_eq!(Histogram::new().per_second(), 0.0);
+    }
+
+    #[test]
+    fn what_takes_10_and_30_ms_comes_50_times_a_second() {
+        let mut histogram = Histogram::new();
+        [10_000_000, 30_000_000].iter().for_each(|&nanos| histogram.record(nanos));
+        assert_eq!(histogram.per_second(), 50.0);
     }
 
     #[test]

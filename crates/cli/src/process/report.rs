@@ -65,6 +65,7 @@ pub(super) struct CodingReport {
     silenced_samples: u64,
     /// From samples to sealed packet.
     frame_us: Times,
+    frames_per_second: f64,
     times_real_time: f64,
 }
 
@@ -215,6 +216,7 @@ impl CodingReport {
                 p999: micros(frame_nanos.quantile(0.999)),
                 max: micros(summary.max),
             },
+            frames_per_second: frame_nanos.per_second(),
             times_real_time: ratio(seconds, busy),
         }
     }
