@@ -42,9 +42,14 @@ impl Gateway {
         Self { running: run::Gateway::start(config).await.unwrap() }
     }
 
-    /// How many rooms were joined.
-    pub fn joined(&self) -> u64 {
-        self.running.hub().registry.counters.get(Counter::RoomReady)
+    /// What was counted.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.running.hub().registry.counters.get(counter)
+    }
+
+    /// How many cores the lanes use.
+    pub fn load(&self) -> f64 {
+        self.running.hub().plane.lanes().iter().map(|lane| f64::from(lane.load)).sum()
     }
 
     /// How many calls there are.
