@@ -53,7 +53,9 @@ impl Rest {
     #[must_use]
     pub fn poll(&mut self, now: Time) -> Option<Time> {
         self.book(now);
-        (self.owed >= nanos(REST)).then(|| now + REST)
+        // More than one at once after a job of many milliseconds, or it would owe ever more.
+        let rests = u32::try_from(self.owed / nanos(REST)).unwrap_or(0);
+        (rests > 0).then(|| now + REST * rests)
     }
 
     fn book(&mut self, now: Time) {

@@ -1,14 +1,15 @@
 //! Debian's mosquitto, a broker that nobody here wrote.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use evenkeel_testkit::tools;
 use serde_json::Value;
 
-use super::until;
+use super::{PATIENCE, until};
 
 pub struct Mosquitto {
     child: Child,
@@ -37,6 +38,12 @@ impl Mosquitto {
                 kept.lock().unwrap().push(line);
             }
         });
+        // Its own clients do not try again where nobody listens yet.
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < PATIENCE, "mosquitto does not listen: {:?}", log.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Some(Self { child, port, log })
     }
 
