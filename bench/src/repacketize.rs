@@ -74,7 +74,6 @@ mod tests {
     #[test]
     fn both_merge_to_the_same_packet() {
         let cost = merge_three(3);
-        println!("{cost:?}");
         assert!(cost.ours_ns > 0.0 && cost.libopus_ns > 0.0);
     }
 }

@@ -49,8 +49,8 @@ impl Schedule {
             anchor: None,
             slack: Slack::default(),
             ready: VecDeque::with_capacity(READY_LIMIT),
-            spare: Vec::with_capacity(READY_LIMIT + SPARE),
-            most_ready: 0,
+            spare: stock(),
+            most_ready: 1,
             room_since: Time::ZERO,
         }
     }
@@ -201,6 +201,15 @@ impl Schedule {
             self.output.reclaim(&mut self.spare, missing);
         }
     }
+}
+
+/// What a stream begins with. All of it at once: were it made as it is missed, it would be whole only after the chance
+/// had come together that makes the last one be missed, and until then a lane might still allocate.
+fn stock() -> Vec<Packet> {
+    let mut spare = Vec::with_capacity(READY_LIMIT + SPARE);
+    spare
+        .resize_with(1 + SPARE, || Packet { datagram: Vec::with_capacity(SPEECH_ROOM), ..Packet::default() });
+    spare
 }
 
 /// How much earlier than needed the frames of a stream are pushed, and how that is given back.

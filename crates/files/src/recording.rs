@@ -116,12 +116,9 @@ impl Recording {
             return Self::opus(Box::new(source));
         }
         let wav = start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WAVE");
-        let head = if wav { Some(wav::inspect(&mut source)?) } else { None };
+        let announced_by_wav = if wav { Some(wav::inspect(&mut source)?) } else { None };
         let (decoder, format, rate, channels) = Symphonia::new(source, start)?;
-        let announced = match head {
-            Some(head) => head.samples,
-            None => decoder.announced,
-        };
+        let announced = announced_by_wav.unwrap_or(decoder.announced);
         let decoder = AnyDecoder::Symphonia(decoder);
         Ok(Self { decoder, format, rate, channels, announced, given: 0, ended: false })
     }

@@ -141,18 +141,9 @@ impl<W: Write + Seek> WavWriter<W> {
     }
 }
 
-/// What the header of a WAV file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WavHead {
-    pub(crate) rate: SampleRate,
-    pub(crate) channels: Channels,
-    /// Samples per channel; `None` if its writer left the length open.
-    pub(crate) samples: Option<u64>,
-}
-
-/// Walks the chunks up to the samples, and checks every length on the way against the length of the file. Leaves the
-/// source at its start.
-pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<WavHead, FileError> {
+/// Walks the chunks up to the samples, and checks every length on the way against the length of the file. Returns
+/// how many samples per channel there are, `None` if its writer left the length open. Leaves the source at its start.
+pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<Option<u64>, FileError> {
     let end = source.seek(SeekFrom::End(0))?;
     source.seek(SeekFrom::Start(12))?;
     let mut format = None;
@@ -167,11 +158,9 @@ pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<WavHead, FileEr
         let len = u32::from_le_bytes([l0, l1, l2, l3]);
         match &[t0, t1, t2, t3] {
             b"data" => {
-                let (rate, channels, frame) =
-                    format.ok_or(malformed("the samples come before the format"))?;
+                let frame = format.ok_or(malformed("the samples come before the format"))?;
                 source.rewind()?;
-                let samples = (len < STREAMED).then(|| u64::from(len) / frame);
-                return Ok(WavHead { rate, channels, samples });
+                return Ok((len < STREAMED).then(|| u64::from(len) / frame));
             }
             b"fmt " => format = Some(read_format(source, len)?),
             _ => {}

@@ -110,7 +110,7 @@ fn check_packets(sim: &Sim, index: usize) -> Result<(), TestCaseError> {
             prop_assert_eq!(now.0, before.0 + 1 + lost_between(sim, index, before.0, now.0));
             prop_assert!(now.1 >= before.1, "tickets in order");
             prop_assert!(now.2 > before.2, "media time goes on");
-            prop_assert!(now.3 >= before.3 && now.4 >= before.4, "times in order");
+            prop_assert!(now.3 >= before.3 && now.4 >= before.4, "times in order: {:?}, {:?}", before, now);
             if let Pacing::Paced { .. } = sim.players[index].member.pacing {
                 let (gap, media) = (now.3.since(before.3), now.2 - before.2);
                 prop_assert!(gap >= media * 4 / 5, "{:?} apart instead of {:?}", gap, media);

@@ -340,9 +340,14 @@ impl Sim {
     }
 
     fn give(&mut self, index: usize, to: usize) {
-        if let (lane, Some(slot)) = self.players[index].link.seat()
-            && lane != to
-            && let Some(stream) = self.stations[lane].lane.take(slot, to)
+        let (lane, Some(slot)) = self.players[index].link.seat() else { return };
+        let station = &mut self.stations[lane];
+        if station.free_at > self.now {
+            // In the midst of a turn a lane gives nothing away: what left in that turn would leave after it.
+            let after = station.free_at;
+            self.at(after, Event::Move(index, to));
+        } else if lane != to
+            && let Some(stream) = station.lane.take(slot, to)
         {
             self.stations[to].arrivals.push_back(stream);
         }
