@@ -43,17 +43,8 @@ pub enum Inbox {
         /// Its timestamp.
         timestamp: u32,
     },
-    /// An operator's MCP request.
-    Command {
-        /// The method.
-        method: String,
-        /// Its parameters.
-        params: Option<Value>,
-        /// How long the answer may take.
-        limit: Duration,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Value, McpError>>,
-    },
+    /// An operator's MCP request. Boxed, as each call has an inbox and few ever get one.
+    Command(Box<Command>),
     /// Connect the call to another device, or wait for it.
     Bridge(Option<MediaId>),
     /// The other device is gone.
@@ -62,6 +53,19 @@ pub enum Inbox {
     Say(String),
     /// End the session.
     HangUp,
+}
+
+/// An operator's MCP request.
+#[derive(Debug)]
+pub struct Command {
+    /// The method.
+    pub method: String,
+    /// Its parameters.
+    pub params: Option<Value>,
+    /// How long the answer may take.
+    pub limit: Duration,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Value, McpError>>,
 }
 
 /// How long a command that a lane had no place for waits.
@@ -202,7 +206,8 @@ impl Actor {
             Inbox::Written(receipt) => self.call.handle_written(receipt, now),
             Inbox::Media(media, event) => self.call.handle_media(media, *event, now),
             Inbox::Uplink { media, opus, timestamp } => self.call.handle_uplink(media, opus, timestamp, now),
-            Inbox::Command { method, params, limit, reply } => {
+            Inbox::Command(command) => {
+                let Command { method, params, limit, reply } = *command;
                 let token = Token(self.next_token);
                 self.next_token += 1;
                 self.replies.insert(token, reply);
@@ -344,6 +349,12 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inboxes_are_small() {
+        // A queue holds memory for 32 from the start, and there are thousands of queues.
+        assert!(size_of::<Inbox>() <= 64, "{}", size_of::<Inbox>());
+    }
 
     #[test]
     fn session_ids_are_random_uuids() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Clock;
-use super::actor::{self, Inbox};
+use super::actor::{self, Command, Inbox};
 use super::pairing::{Accepted, Pairing, Requested};
 use super::rooms::RoomMaker;
 use super::settings::{HubConfig, SourceRule};
@@ -353,7 +353,7 @@ impl Hub {
         let (exists, _) = self.status(client);
         let inbox = self.inbox(client).filter(|_| exists).ok_or(McpError::Gone)?;
         let (reply, answer) = oneshot::channel();
-        let command = Inbox::Command { method, params, limit, reply };
+        let command = Inbox::Command(Box::new(Command { method, params, limit, reply }));
         inbox.try_send(command).map_err(|_| McpError::Busy)?;
         // The call answers by itself; the margin is for one whose task ended meanwhile.
         let margin = std::time::Duration::from_secs(1);
@@ -417,7 +417,8 @@ impl Hub {
             let (reply, _) = oneshot::channel();
             let limit = std::time::Duration::from_secs(5);
             let method = "tools/call".to_owned();
-            let _ = inbox.try_send(Inbox::Command { method, params: Some(params), limit, reply });
+            let command = Command { method, params: Some(params), limit, reply };
+            let _ = inbox.try_send(Inbox::Command(Box::new(command)));
         }
     }
 

@@ -7,7 +7,7 @@ mod pairing;
 mod rooms;
 mod settings;
 
-pub use actor::{INBOX_CAPACITY, Inbox};
+pub use actor::{Command, INBOX_CAPACITY, Inbox};
 pub use clock::Clock;
 pub use hub::{Attachment, Hub, OUTLET_CAPACITY, Outgoing, Outlet, Profile};
 pub use pairing::{Accepted, Pairing, RINGING, Requested};
