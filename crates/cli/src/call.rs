@@ -125,7 +125,11 @@ impl Credentials {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let out = args.out.as_deref().map(|path| Ok((path, Kind::of(path)?))).transpose()?;
-    let speech = speech::read(&args.wav)?;
+    let mut speech = speech::read(&args.wav)?;
+    if args.loopback {
+        // Silence would come back too, and the reply never end.
+        speech.silence = None;
+    }
     let network = args.weather.config()?;
     let config = CallConfig {
         server: args.server.clone(),

@@ -10,6 +10,7 @@ use evenkeel_bench::load::{
 };
 use evenkeel_core::seal::Suite;
 use evenkeel_core::units::{FrameDuration, SampleRate};
+use evenkeel_device::chat_server;
 use evenkeel_engine::EngineConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -32,6 +33,10 @@ Examples:
   evenkeel load --devices 1000 --server 127.0.0.1:1883
   evenkeel load --devices 5000 --server 127.0.0.1:1883 --idle
 
+  evenkeel load --chat-server 127.0.0.1:8000 &
+  evenkeel serve --set room.kind=websocket --set websocket.servers=ws://127.0.0.1:8000 &
+  evenkeel load --devices 1000 --server 127.0.0.1:1883
+
 Every figure is of this machine and this moment: compare ratios (to bare libopus, in the same run).";
 
 /// Run many streams at once, or many devices on a gateway, and tell whether every packet left on time
@@ -43,6 +48,9 @@ pub(crate) struct Args {
     streams: u32,
     #[command(flatten)]
     gateway: Option<load_gateway::Args>,
+    /// Load nothing, but be a chat server that says back each packet, for a gateway with `room.kind=websocket`.
+    #[arg(long, value_name = "HOST:PORT", exclusive = true)]
+    chat_server: Option<String>,
     /// For how many seconds (with --find-capacity: each step).
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
@@ -163,6 +171,11 @@ impl Args {
 /// # Errors
 /// [`Failure`] for settings that cannot be, or a machine that does not let it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(listen) = &args.chat_server {
+        let say = |address| terminal::say(format_args!("says back each packet: ws://{address}"));
+        let Err(error) = chat_server::run(listen, say);
+        return Err(Failure::machine(format!("{listen}: {error}")));
+    }
     if let Some(gateway) = &args.gateway {
         let output = load_gateway::Output { json: args.json, plot: args.plot.as_deref() };
         return load_gateway::run(gateway, args.duration()?, &output);

@@ -89,6 +89,8 @@ pub struct CallReport {
     pub answer_ms: Option<f64>,
     /// Packets said.
     pub said: u64,
+    /// How late this process itself was in saying one at most: where this is large, the other figures say little.
+    pub own_lateness_ms: f64,
     /// When packets came, and which did not.
     pub heard: Heard,
     /// Packets that the simulated network lost on the way up.
@@ -173,6 +175,7 @@ async fn hold(config: &CallConfig, speech: Speech) -> Result<Held, DeviceError> 
         first_audio_ms: seen.datagrams.first().map(|first| ms(first.at)),
         answer_ms: seen.answer.map(ms),
         said: seen.said,
+        own_lateness_ms: ms(seen.own_lateness),
         heard: seen.ear.heard(),
         lost_up: seen.up.lost,
         lost_down: seen.down.lost,
@@ -261,6 +264,7 @@ struct Seen {
     ear: Ear,
     datagrams: Vec<HeardDatagram>,
     said: u64,
+    own_lateness: Duration,
     last_voice: Option<Time>,
     answer: Option<Duration>,
     not_opened: u64,
@@ -308,6 +312,7 @@ impl Media {
                 ear: Ear::new(Duration::from_secs_f64(session.frame_duration_ms / 1e3)),
                 datagrams: Vec::new(),
                 said: 0,
+                own_lateness: Duration::ZERO,
                 last_voice: None,
                 answer: None,
                 not_opened: 0,
@@ -362,6 +367,7 @@ impl Media {
 
     fn say(&mut self, now: Time) {
         while self.due <= now {
+            self.seen.own_lateness = self.seen.own_lateness.max(now.since(self.due));
             self.due = self.due + FRAME;
             if self.pauses {
                 continue;

@@ -2,9 +2,11 @@
 //!
 //! [`call`] is one device with real audio and, if wished, a bad network; [`load`] is thousands of devices on
 //! a few threads. Both measure what a device would notice: when packets come, which never come, how long a `hello` takes.
+//! [`chat_server`] is what such calls may end at.
 //! Nothing here knows the gateway's code; it is written to the protocol.
 
 pub mod call;
+pub mod chat_server;
 pub mod control;
 pub mod ear;
 mod fleet;

@@ -5,50 +5,20 @@
 
 mod support;
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use evenkeel_device::call::{self, CallConfig, Held, Speech};
-use evenkeel_device::identity::Identity;
 use evenkeel_device::mqtt;
 use evenkeel_gateway::device::mqtt::codec::{self, Packet};
-use evenkeel_testkit::network::NetworkConfig;
 use serde_json::{Value, json};
 use support::mosquitto::Mosquitto;
+use support::parrot::converse;
 use support::tls::Certificate;
-use support::{KEY, packet, until, whole};
+use support::{packet, until, whole};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional, split};
 use tokio::net::{TcpListener, TcpStream};
-
-/// Says twenty packets, pauses, and checks that they come back as they were, between `tts` messages.
-async fn converse(server: SocketAddr) {
-    let config = CallConfig {
-        server: server.to_string(),
-        identity: Identity::numbered(1, 9, Some(KEY)),
-        mode: "auto".to_owned(),
-        features: None,
-        up: NetworkConfig::default(),
-        down: NetworkConfig::default(),
-        seed: 1,
-        reply_limit: Duration::from_secs(10),
-    };
-    let packets = (0..20).map(|number| [&[0x58, 0xe0][..], &[number; 90]].concat()).collect();
-    let speech = Speech { packets, silence: Some(vec![0x58, 0, 0, 0, 0, 0, 0, 0, 0, 0]) };
-    let held: Held = tokio::task::spawn_blocking(move || call::run(&config, speech).unwrap()).await.unwrap();
-    let mut opener = held.session.opener();
-    let mut open = |sealed: &[u8]| *opener.open(&mut sealed.to_vec()).unwrap().payload.last().unwrap();
-    let heard: Vec<u8> = held.datagrams.iter().map(|datagram| open(&datagram.sealed)).collect();
-    assert_eq!(heard[..20], (0..20).collect::<Vec<u8>>());
-    let report = &held.report;
-    let states: Vec<_> = report.messages.iter().filter_map(|m| m.message["state"].as_str()).collect();
-    assert_eq!(states, ["start", "stop"]);
-    assert_eq!((report.heard.lost, report.not_opened), (0, 0));
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_embedded_endpoint() {
     let gateway = whole(&[]).await;
-    converse(gateway.started().mqtt[0]).await;
+    converse(&gateway, gateway.started().mqtt[0]).await;
     until(|| gateway.hub().registry.live() == 0).await;
 }
 
@@ -71,7 +41,7 @@ async fn by_the_embedded_endpoint_with_tls() {
         let mut tls = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
         let _ = copy_bidirectional(&mut device, &mut tls).await;
     });
-    converse(entrance).await;
+    converse(&gateway, entrance).await;
     until(|| gateway.hub().registry.live() == 0).await;
 }
 
@@ -88,7 +58,7 @@ async fn by_an_external_broker() {
         let (device, _) = entrance.accept().await.unwrap();
         rule(device, TcpStream::connect(("127.0.0.1", port)).await.unwrap()).await;
     });
-    converse(address).await;
+    converse(&gateway, address).await;
     until(|| gateway.hub().registry.live() == 0).await;
 }
 

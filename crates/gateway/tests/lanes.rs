@@ -18,8 +18,13 @@ use evenkeel_gateway::media::{
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn start(lanes: usize) -> (Lanes, Vec<EventReceiver>) {
-    let config =
-        PlaneConfig { lanes, address: Ipv4Addr::LOCALHOST.into(), first_port: 0, ..PlaneConfig::default() };
+    let config = PlaneConfig {
+        lanes,
+        address: Ipv4Addr::LOCALHOST.into(),
+        first_port: 0,
+        together: 1,
+        ..PlaneConfig::default()
+    };
     let next = Arc::new(AtomicU32::new(1));
     Lanes::start(config, move || next.fetch_add(0x9e37_79b9, Ordering::Relaxed)).unwrap()
 }
@@ -200,6 +205,7 @@ fn placements_are_bounded_and_given_back() {
         lanes: 2,
         address: Ipv4Addr::LOCALHOST.into(),
         first_port: 0,
+        together: 1,
         lane: evenkeel_gateway::lane::LaneConfig { max_sessions: 3, ..Default::default() },
         ..PlaneConfig::default()
     };
@@ -216,6 +222,24 @@ fn placements_are_bounded_and_given_back() {
     assert_eq!(plane.send(stale, MediaCommand::Flush), Err(SendError::Gone));
     drop(lanes);
     assert_eq!(plane.send(placements[1].media, MediaCommand::Flush), Err(SendError::Gone));
+}
+
+#[test]
+fn a_lane_is_filled_before_the_next_is_woken() {
+    let config = PlaneConfig {
+        lanes: 3,
+        address: Ipv4Addr::LOCALHOST.into(),
+        first_port: 0,
+        together: 4,
+        lane: evenkeel_gateway::lane::LaneConfig { max_sessions: 5, ..Default::default() },
+        ..PlaneConfig::default()
+    };
+    let next = Arc::new(AtomicU32::new(1));
+    let (lanes, _events) = Lanes::start(config, move || next.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let plane = lanes.plane();
+    let placed: Vec<_> = (0..15).map(|_| plane.place().unwrap().media.lane).collect();
+    assert_eq!(placed, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 1, 2]);
+    assert_eq!(plane.place(), Err(PlaceError::Full));
 }
 
 #[test]

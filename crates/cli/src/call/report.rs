@@ -46,8 +46,8 @@ impl fmt::Display for Report<'_> {
         )?;
         writeln!(
             f,
-            "said               {} packets, {} lost by the simulated network",
-            call.said, call.lost_up
+            "said               {} packets, {} lost by the simulated network; itself late by {:.1} ms at most",
+            call.said, call.lost_up, call.own_lateness_ms
         )?;
         writeln!(
             f,

@@ -46,7 +46,7 @@ use crate::media::{
 
 /// How much sooner than its deadline a packet may leave, so that one system call sends several. A busy lane turns every
 /// two of these, so a packet is this much early at most, and late by this and what waking takes.
-pub const EARLY: Duration = Duration::from_micros(250);
+pub const EARLY: Duration = Duration::from_micros(500);
 
 /// How soon events that did not fit are offered again.
 const RETRY: Duration = Duration::from_millis(5);

@@ -24,6 +24,9 @@ use crate::media::{
 /// A lane that works for this share of its time gets no further sessions.
 pub const FULL_LOAD: f32 = 0.85;
 
+/// Once a lane works for this share of its time, new sessions go to whichever has fewest.
+const SHARED_LOAD: f32 = 0.25;
+
 /// Packets that may be on their way to one lane from all others; 0.75 MB a lane.
 const INBOX: usize = 512;
 
@@ -51,6 +54,9 @@ pub struct PlaneConfig {
     pub commands: usize,
     /// Events that may wait for the control plane. Default 4096, about 6 MB a lane once they did.
     pub events: usize,
+    /// Sessions that share a lane before another is used: a lane that wakes for many costs hardly more than one that
+    /// wakes for few. Lanes that have much to do share it sooner. Default 400.
+    pub together: usize,
     /// The rest; its `index` is not used.
     pub lane: LaneConfig,
 }
@@ -67,6 +73,7 @@ impl Default for PlaneConfig {
             socket_buffer: 4 << 20,
             commands: 8192,
             events: 4096,
+            together: 400,
             lane: LaneConfig::default(),
         }
     }
@@ -237,9 +244,13 @@ impl MediaPlane for Plane {
             return Err(PlaceError::Draining);
         }
         let max = self.config.lane.max_sessions;
-        let open = |&index: &usize| desk.lanes[index].len() < max && self.report(index).load < FULL_LOAD;
-        let least = (0..desk.lanes.len()).filter(open).min_by_key(|&index| desk.lanes[index].len());
-        let index = least.ok_or(PlaceError::Full)?;
+        let loads: Vec<f32> = (0..desk.lanes.len()).map(|index| self.report(index).load).collect();
+        let open = |&index: &usize| desk.lanes[index].len() < max && loads[index] < FULL_LOAD;
+        let least = |lanes: usize| (0..lanes).filter(open).min_by_key(|&index| desk.lanes[index].len());
+        let sessions: usize = desk.lanes.iter().map(HashMap::len).sum();
+        let is_shared = loads.iter().any(|&load| load >= SHARED_LOAD);
+        let used = if is_shared { usize::MAX } else { sessions / self.config.together.max(1) + 1 };
+        let index = least(used.min(loads.len())).or_else(|| least(loads.len())).ok_or(PlaceError::Full)?;
         let serial = desk.next_serial;
         desk.next_serial += 1;
         let taken = &mut desk.lanes[index];

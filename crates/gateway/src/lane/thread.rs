@@ -2,8 +2,8 @@
 //!
 //! A turn, in this order: send what is due, receive, carry out commands, do what else is due, send what became due by
 //! that. After a turn that did something the thread sleeps until the turn's time is up, deaf to everything: so thousands
-//! of packets a second come and go in batches, for a fraction of a millisecond of delay. After a turn that did nothing
-//! it waits for the next deadline, datagram or command.
+//! of packets a second come and go in batches, for at most a millisecond of delay: a wake-up costs as much as ten
+//! packets. After a turn that did nothing it waits for the next deadline, datagram or command.
 
 use std::io;
 use std::sync::Arc;

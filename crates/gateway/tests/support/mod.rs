@@ -9,6 +9,7 @@
 )]
 
 pub mod mosquitto;
+pub mod parrot;
 pub mod tls;
 
 use std::net::SocketAddr;
