@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load livekit quality soak peers
+.PHONY: help run demo process test lint fuzz release bench load livekit quality soak peers node
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -65,6 +65,10 @@ peers: release ## Compare with a gateway's audio path in Node.js, by turns on th
 livekit: ## Test LiveKit rooms against the real server and real peers (installs them)
 	tools/install build
 	tools/livekit test
+
+node: ## Build the Node.js package, pack it, install it in an empty project, and test it there
+	tools/install build node
+	tools/node test
 
 test: ## Run all tests, with the programs they compare with installed
 	tools/install build test

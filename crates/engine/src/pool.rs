@@ -29,7 +29,7 @@ use crate::lock::lock;
 use crate::metrics::{LaneReport, Report};
 use crate::plan::Cost;
 use crate::port::Port;
-use crate::stream::{Chain, Stream, StreamParts};
+use crate::stream::{Answers, Chain, Stream, StreamParts};
 
 /// The real-time priority asked for: above every normal thread, below all that others ask for.
 const PRIORITY: u8 = 1;
@@ -166,7 +166,25 @@ impl Engine {
         sealer: Sealer,
         output: &Output,
     ) -> Result<StreamHandle, OpenError> {
-        self.place(config, None, sealer, output, false)
+        self.place(config, None, sealer, output, Answers::Packets)
+    }
+
+    /// As [`Engine::open`], but every frame that is taken up is answered: its last packet says
+    /// [`Packet::ends_push`](crate::Packet::ends_push), and where there is nothing to send, or what there was is behind
+    /// already, a packet without a datagram does. For callers who wait for what becomes of a frame, and cannot block as
+    /// [`Requester`] does.
+    ///
+    /// A frame that is dropped, because the queue was full or it was too late, is not answered.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_answering(
+        &self,
+        config: &StreamConfig,
+        sealer: Sealer,
+        output: &Output,
+    ) -> Result<StreamHandle, OpenError> {
+        self.place(config, None, sealer, output, Answers::EveryPush)
     }
 
     /// Begins a batch of pushes that wakes each lane once.
@@ -188,7 +206,7 @@ impl Engine {
     ) -> Result<Requester, OpenError> {
         let config = StreamConfig { pacing: Pacing::Immediate, late_limit: limit, ..config.clone() };
         let output = Output::new(REQUEST_PACKETS);
-        let handle = self.place(&config, None, sealer, &output, true)?;
+        let handle = self.place(&config, None, sealer, &output, Answers::EveryPushAndTheEnd)?;
         Ok(Requester { handle, output, limit })
     }
 
@@ -207,7 +225,7 @@ impl Engine {
         sealer: Sealer,
         output: &Output,
     ) -> Result<StreamHandle, OpenError> {
-        self.place(config, Some(encoder), sealer, output, false)
+        self.place(config, Some(encoder), sealer, output, Answers::Packets)
     }
 
     fn place(
@@ -216,7 +234,7 @@ impl Engine {
         encoder: Option<Box<dyn Encoder + Send>>,
         sealer: Sealer,
         output: &Output,
-        answers_every_push: bool,
+        answers: Answers,
     ) -> Result<StreamHandle, OpenError> {
         config.check()?;
         let (chain, controller, accepts) = self.build(config, encoder, sealer)?;
@@ -237,7 +255,7 @@ impl Engine {
             frame: config.frame,
             pacing: config.pacing,
             late_limit: config.late_limit,
-            answers_every_push,
+            answers,
         }));
         let (lane, _) = link.seat();
         let port = &self.shared.ports[lane];

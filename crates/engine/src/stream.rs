@@ -47,8 +47,20 @@ pub struct Packet {
     pub due: Time,
     /// When it left.
     pub departed: Time,
-    /// Request form: whether it is the last that the push completed. It may then be without a datagram.
-    pub(crate) ends_push: bool,
+    /// Where every push is answered ([`Engine::open_answering`](crate::Engine::open_answering)): whether it is the last
+    /// that the push completed. It may then be without a datagram and a header.
+    pub ends_push: bool,
+}
+
+/// What a stream's output gets beside its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Nothing.
+    Packets,
+    /// An answer to every push, even if there is nothing to send.
+    EveryPush,
+    /// That, and its end when the stream ends: the output is the stream's alone.
+    EveryPushAndTheEnd,
 }
 
 /// The codec chain of a stream.
@@ -76,8 +88,7 @@ pub(crate) struct StreamParts {
     pub(crate) frame: FrameDuration,
     pub(crate) pacing: Pacing,
     pub(crate) late_limit: Duration,
-    /// Whether every push is answered, even if there is nothing to send.
-    pub(crate) answers_every_push: bool,
+    pub(crate) answers: Answers,
     pub(crate) cost: Cost,
 }
 
@@ -92,7 +103,7 @@ pub(crate) struct Stream {
     frame_duration: FrameDuration,
     pacing: Pacing,
     late_limit: Duration,
-    answers_every_push: bool,
+    answers: Answers,
     /// When it would be its turn again if its frames came no faster than they last (immediate pacing).
     turn: Time,
     cost: Cost,
@@ -123,7 +134,7 @@ impl Stream {
             frame_duration: parts.frame,
             pacing,
             late_limit,
-            answers_every_push: parts.answers_every_push,
+            answers: parts.answers,
             turn: Time::ZERO,
             cost: parts.cost,
             spent: Duration::ZERO,
@@ -233,7 +244,7 @@ impl Stream {
                 link.figures.key_exhausted.set(1);
             }
         }
-        if self.answers_every_push {
+        if self.answers != Answers::Packets {
             schedule.end_push(frame, now);
         }
         if let Chain::Transcode(sender) = chain {
@@ -325,7 +336,7 @@ impl Stream {
     /// Nothing more will come out.
     pub(crate) fn close(&self) {
         self.link.close();
-        if self.answers_every_push {
+        if self.answers == Answers::EveryPushAndTheEnd {
             self.schedule.output().close();
         }
     }

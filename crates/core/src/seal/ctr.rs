@@ -4,7 +4,42 @@ use aes::cipher::consts::U16;
 use aes::cipher::{BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit};
 use aes::{Aes128Enc, Aes256Enc, Block};
 
+use super::Suite;
+use crate::error::ConfigError;
 use crate::packet::HEADER_LEN;
+
+/// The cipher of the `compat` profile alone, for callers that write their headers themselves: a key schedule, kept for
+/// the session, and a counter a packet.
+///
+/// Who chooses counters answers for them: two packets under one key must not have counters within `len / 16` of each
+/// other. [`Sealer`](super::Sealer) sees to that; this does not.
+pub struct PacketCipher(Ctr);
+
+impl PacketCipher {
+    /// A cipher with this key: AES-128 with 16 bytes, AES-256 with 32.
+    ///
+    /// # Errors
+    /// [`ConfigError::KeySize`] for any other length.
+    pub fn new(key: &[u8]) -> Result<Self, ConfigError> {
+        if matches!(key.len(), 16 | 32) {
+            return Ok(Self(Ctr::new(key)));
+        }
+        let suite = Suite::Aes256Ctr;
+        Err(ConfigError::KeySize { suite: suite.name(), expected: suite.key_len(), actual: key.len() })
+    }
+
+    /// Encrypts or decrypts in place; the two are the same. The counter is the first one used, as 128 bits big-endian.
+    #[inline]
+    pub fn apply(&self, counter: &[u8; HEADER_LEN], data: &mut [u8]) {
+        self.0.apply(counter, data);
+    }
+}
+
+impl core::fmt::Debug for PacketCipher {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PacketCipher").finish_non_exhaustive()
+    }
+}
 
 /// A key schedule, kept for the session.
 pub(super) enum Ctr {

@@ -8,6 +8,7 @@ mod aead;
 mod ctr;
 mod keys;
 
+pub use ctr::PacketCipher;
 pub use keys::{Direction, SessionKeys, Suite};
 
 use core::time::Duration;

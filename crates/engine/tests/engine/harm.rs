@@ -190,3 +190,21 @@ fn whoever_waits_for_an_answer_is_told_when_the_encoder_is_gone() {
         closer.join().unwrap();
     });
 }
+
+#[test]
+fn every_push_is_answered_in_an_output_that_outlives_its_streams() {
+    let engine = engine(1);
+    let output = Output::new(64);
+    let open = || engine.open_answering(&stream(), sealer(), &output).unwrap();
+    let (first, second) = (open(), open());
+    for _ in 0..5 {
+        for stream in [&first, &second] {
+            let ticket = stream.push(FRAME).unwrap();
+            let answer = output.recv_timeout(LONG).unwrap();
+            assert_eq!((answer.stream, answer.ticket, answer.ends_push), (stream.id(), ticket, true));
+        }
+    }
+    assert!(first.close());
+    let ticket = second.push(FRAME).unwrap();
+    assert_eq!(output.recv_timeout(LONG).map(|answer| answer.ticket), Some(ticket));
+}

@@ -21,7 +21,7 @@ use crate::link::Link;
 use crate::notes::Notes;
 use crate::outlet::Outlet;
 use crate::plan::{Cost, Plan};
-use crate::stream::{Chain, Packet, Stream, StreamId, StreamParts};
+use crate::stream::{Answers, Chain, Packet, Stream, StreamId, StreamParts};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 
@@ -231,7 +231,7 @@ impl Sim {
             frame: member.frame,
             pacing: member.pacing,
             late_limit: 50 * MS,
-            answers_every_push: member.answers,
+            answers: if member.answers { Answers::EveryPushAndTheEnd } else { Answers::Packets },
         })
     }
 
