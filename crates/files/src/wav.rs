@@ -173,7 +173,8 @@ pub(crate) fn inspect(source: &mut (impl Read + Seek)) -> Result<Option<u64>, Fi
     }
 }
 
-fn read_format(source: &mut impl Read, len: u32) -> Result<(SampleRate, Channels, u64), FileError> {
+/// Checks the format, and returns the bytes of a sample of all channels.
+fn read_format(source: &mut impl Read, len: u32) -> Result<u64, FileError> {
     let mut fields = [0; 16];
     if read_up_to(source, &mut fields)? < fields.len() {
         return Err(FileError::EndsInside { format: "WAV", part: "header" });
@@ -183,7 +184,7 @@ fn read_format(source: &mut impl Read, len: u32) -> Result<(SampleRate, Channels
     }
     let [_, _, c0, c1, r0, r1, r2, r3, .., b0, b1] = fields;
     let channels = Channels::from_count(usize::from(u16::from_le_bytes([c0, c1])))?;
-    let rate = SampleRate::from_hz(u32::from_le_bytes([r0, r1, r2, r3]))?;
+    SampleRate::from_hz(u32::from_le_bytes([r0, r1, r2, r3]))?;
     let bits = u16::from_le_bytes([b0, b1]);
     if !matches!(bits, 8 | 16 | 24 | 32 | 64) {
         return Err(FileError::Unsupported {
@@ -191,7 +192,7 @@ fn read_format(source: &mut impl Read, len: u32) -> Result<(SampleRate, Channels
             what: "a sample size other than 8, 16, 24, 32 or 64 bits",
         });
     }
-    Ok((rate, channels, u64::from(bits / 8) * channels.count() as u64))
+    Ok(u64::from(bits / 8) * channels.count() as u64)
 }
 
 fn malformed(reason: &'static str) -> FileError {

@@ -62,7 +62,7 @@ async fn devices_talk_and_listen_at_once_where_loopback_is_on() {
     let gateway = Gateway::start(config(&[("media.lanes", "2"), ("room.loopback", "true")])).await.unwrap();
     let wanted = LoadConfig { devices: 10, duration: Duration::from_secs(2), ..LoadConfig::default() };
     let report = load(&gateway, wanted).await;
-    assert_eq!((report.failed, report.first_failure), (0, None));
+    assert_eq!((report.failed, &report.first_failure), (0, &None));
     assert_eq!(report.not_opened, 0);
     assert!(report.sent >= 300, "{}", report.sent);
     // On a machine that stands still, some are too late to be sent.
