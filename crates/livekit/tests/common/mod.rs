@@ -108,7 +108,8 @@ impl Server {
     }
 
     async fn ready(&mut self) {
-        for _ in 0..200 {
+        // A minute: the first to start reads it from a disk that others use too.
+        for _ in 0..1_200 {
             if tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok() {
                 return;
             }
