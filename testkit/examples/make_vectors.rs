@@ -7,7 +7,7 @@ use evenkeel_core::packet::{FLAG_DOWNLINK, FLAG_PCM, HEADER_LEN, Header};
 use evenkeel_core::seal::{Direction, Opener, Sealer, Suite};
 use evenkeel_testkit::vectors::{
     Derived, FramingVectors, Hex, Inspection, Merging, Opening, PathCase, PathInput, PathVectors,
-    SealVectors, SealedPacket, Session, Splitting, file, refusal,
+    ResampleCase, ResampleVectors, SealVectors, SealedPacket, Session, Splitting, file, refusal,
 };
 use hkdf::Hkdf;
 use serde::Serialize;
@@ -17,6 +17,27 @@ fn main() {
     write("seal", &SealVectors { sessions: Suite::ALL.map(session).to_vec() });
     write("framing", &framing());
     write("path", &PathVectors { opus: evenkeel_opus::libopus_version().to_owned(), cases: path() });
+    write("resample", &ResampleVectors { cases: resample() });
+}
+
+/// Every kind of ratio, five milliseconds of each.
+fn resample() -> Vec<ResampleCase> {
+    [
+        (48_000, 24_000, 1, false),
+        (48_000, 16_000, 1, true),
+        (16_000, 48_000, 1, false),
+        (24_000, 48_000, 2, false),
+        (44_100, 48_000, 1, true),
+        (48_000, 44_100, 1, false),
+        (22_050, 16_000, 2, true),
+        (8_000, 24_000, 1, false),
+    ]
+    .map(|(rate, to, channels, is_aligned)| {
+        let input = PathInput { rate, channels, samples: rate as usize / 200 };
+        let case = ResampleCase { input, to, is_aligned, output: Hex::default() };
+        ResampleCase { output: case.resample(), ..case }
+    })
+    .to_vec()
 }
 
 fn write(name: &str, vectors: &impl Serialize) {

@@ -10,7 +10,8 @@ use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, Suite};
 use evenkeel_core::units::{Channels, SampleRate};
 use evenkeel_opus::OpusDecoder;
 use evenkeel_testkit::vectors::{
-    Derived, FramingVectors, Hex, PathCase, PathVectors, SealVectors, SealedPacket, Session, load, refusal,
+    Derived, FramingVectors, Hex, PathCase, PathVectors, ResampleVectors, SealVectors, SealedPacket, Session,
+    load, refusal,
 };
 use evenkeel_testkit::voice::snr_db;
 use hkdf::Hkdf;
@@ -180,6 +181,16 @@ fn a_signal_becomes_these_packets() {
         assert_eq!(sent.len(), case.datagrams.len(), "{}", case.name);
         let snr = snr_db(&decoded(case, &case.datagrams), &decoded(case, &sent));
         assert!(snr > 20.0, "{}: {snr:.1} dB", case.name);
+    }
+}
+
+#[test]
+fn a_signal_is_this_at_another_rate() {
+    let cases = load::<ResampleVectors>("resample").cases;
+    assert!(cases.len() >= 8);
+    for case in cases {
+        // Floats in a fixed order: the same on every machine.
+        assert!(case.resample() == case.output, "{:?} to {}", case.input, case.to);
     }
 }
 

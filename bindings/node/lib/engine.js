@@ -7,6 +7,9 @@ const { createTransform } = require('./transform.js');
 /** Numbers a packet has in a batch: stream, ticket, bytes, end of push, and five that `Packet` names. */
 const NUMBERS = 9;
 
+/** How long `process` waits where it is not told, in milliseconds. */
+const LIMIT_MS = 50;
+
 /** Batches taken in one turn of the event loop. */
 const MAX_TURNS = 4;
 
@@ -61,7 +64,9 @@ class Engine {
   }
 
   open(options) {
-    const opened = new EngineStream(this, (checked) => this.#native.open(checked), options);
+    // A copy, so that accessors among the options run here, and not while native code reads them.
+    const own = typeof options === 'object' && options !== null ? { ...options } : options;
+    const opened = new EngineStream(this, (checked) => this.#native.open(checked), own);
     this.#streams.set(opened.id, new WeakRef(opened));
     this.#gone.register(opened, opened.id, opened);
     return opened;
@@ -165,7 +170,7 @@ class EngineStream {
     }
     this.#engine = engine;
     this.#onPacket = functionOption(options?.onPacket, 'onPacket');
-    this.#limitMs = numberOption(options?.limitMs, 'limitMs', native.DEFAULT_LIMIT_MS, 1, 60_000);
+    this.#limitMs = numberOption(options?.limitMs, 'limitMs', LIMIT_MS, 1, 60_000);
     this.#capacity = numberOption(options?.highWaterMark, 'highWaterMark', 64, 1, 65_536);
     this.#native = open(options);
     this.id = this.#native.id();

@@ -1,6 +1,7 @@
 //! `Engine` and its streams. Lanes code and seal on their own threads; what leaves them waits in one queue, and the event
 //! loop is woken once for all that came since it was last there.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -165,7 +166,8 @@ pub struct StreamStats {
 /// Lanes, and the queue through which this thread of JavaScript gets what its streams give.
 #[napi]
 pub struct NativeEngine {
-    shared: Option<Arc<Shared>>,
+    /// In a cell, as an accessor among the options of a stream may close the engine that is about to open it.
+    shared: RefCell<Option<Arc<Shared>>>,
     output: Output,
     bell: Waker,
     bytes: Vec<u8>,
@@ -189,7 +191,7 @@ impl NativeEngine {
         let (shared, output) = found().map_err(|fault| fault.throw(&env))?;
         let bell = wake.build_threadsafe_function().weak::<true>().max_queue_size::<1>().build()?;
         let bell = Waker::from(Arc::new(Bell(bell)));
-        Ok(Self { shared: Some(shared), output, bell, bytes: Vec::new(), numbers: Vec::new() })
+        Ok(Self { shared: RefCell::new(Some(shared)), output, bell, bytes: Vec::new(), numbers: Vec::new() })
     }
 
     /// What finds the same engine in another thread.
@@ -202,19 +204,15 @@ impl NativeEngine {
     #[napi(catch_unwind)]
     pub fn open(&self, env: Env, options: Option<Unknown<'_>>) -> Result<NativeStream> {
         let open = || -> Outcome<NativeStream> {
-            let shared = self.shared()?;
             let options = Options::of(env, options)?;
             let (config, keys) = (stream_config(&options)?, keys(&options)?);
             let connection_id = keys.connection_id();
             let sealer = sealer(&keys, &options)?;
-            let handle = shared.engine.open_answering(&config, sealer, &self.output)?;
+            let refuses_non_finite = options.refuses_non_finite()?;
             let takes_opus = matches!(config.work, Work::Relay);
-            Ok(NativeStream {
-                handle,
-                connection_id,
-                takes_opus,
-                refuses_non_finite: options.refuses_non_finite()?,
-            })
+            // Only now that no JavaScript runs any more.
+            let handle = self.shared()?.engine.open_answering(&config, sealer, &self.output)?;
+            Ok(NativeStream { handle, connection_id, takes_opus, refuses_non_finite })
         };
         open().map_err(|fault| fault.throw(&env))
     }
@@ -281,12 +279,12 @@ impl NativeEngine {
 
     /// Leaves the lanes, which end when the last has left. Whether it was open.
     #[napi(catch_unwind)]
-    pub fn close(&mut self) -> bool {
+    pub fn close(&self) -> bool {
         self.shared.take().is_some()
     }
 
-    fn shared(&self) -> Outcome<&Arc<Shared>> {
-        self.shared.as_ref().ok_or_else(|| Fault::closed("engine"))
+    fn shared(&self) -> Outcome<Arc<Shared>> {
+        self.shared.borrow().clone().ok_or_else(|| Fault::closed("engine"))
     }
 
     fn add(&mut self, packet: Packet) {

@@ -83,6 +83,9 @@ pub(crate) fn change_bytes(
             "{what} lies in a SharedArrayBuffer, which cannot be changed in place: another thread may read it"
         )));
     }
+    if view.len == 0 && view.is_detached(env) {
+        return Err(Fault::detached(what));
+    }
     if view.len > 0 {
         // SAFETY: the view has `len` bytes at `data`, which stay where they are until JavaScript runs again; nobody else
         // has them borrowed, as a call borrows for its own length, and the threads of JavaScript share only what

@@ -96,6 +96,33 @@ test('a resampler gives the same however the sound is cut, and all of it', () =>
   }
 });
 
+test('everything says that it is closed after it was', () => {
+  const [encoder, decoder] = [new OpusEncoder(8000, 1), new OpusDecoder(8000, 1)];
+  const [resampler, cipher] = [new Resampler(8000, 16_000), new StreamCipher(Buffer.alloc(16))];
+  const packet = encoder.encode(Buffer.alloc(320));
+  for (const one of [encoder, decoder, resampler, cipher]) assert.deepEqual([one.close(), one.close()], [true, false]);
+  const calls = [
+    () => encoder.encode(Buffer.alloc(320)),
+    () => encoder.decode(packet),
+    () => encoder.setBitrate(24_000),
+    () => encoder.getBitrate(),
+    () => encoder.applyEncoderCTL(4010, 5),
+    () => encoder.applyDecoderCTL(4034, 0),
+    () => encoder.lookahead(),
+    () => encoder.reset(),
+    () => decoder.decode(packet),
+    () => decoder.decodeFloat(packet),
+    () => decoder.decodeFec(packet, 20),
+    () => decoder.conceal(20),
+    () => decoder.applyDecoderCTL(4034, 0),
+    () => decoder.reset(),
+    () => resampler.push(new Float32Array(80)),
+    () => resampler.flush(),
+    () => cipher.processInPlace(Buffer.alloc(16), Buffer.alloc(1)),
+  ];
+  for (const call of calls) refuses(call, Error, 'ERR_EVENKEEL_CLOSED', EvenkeelError);
+});
+
 test('a resampler gives the kind of samples it got, and live ones at once', () => {
   const live = new Resampler(48_000, 24_000);
   assert.ok(live.delay() > 0);
@@ -132,6 +159,20 @@ test('a cipher encrypts as OpenSSL does, whatever the length, counter and key', 
   refuses(() => cipher.process(Buffer.alloc(16), 'x'), TypeError, 'ERR_EVENKEEL_TYPE', EvenkeelError);
   const shared = new Uint8Array(new SharedArrayBuffer(16));
   refuses(() => cipher.processInPlace(Buffer.alloc(16), shared), TypeError, 'ERR_EVENKEEL_TYPE', EvenkeelError);
+  const [gone, goneSamples] = [new Uint8Array(16), new Float32Array(4)];
+  structuredClone([gone, goneSamples], { transfer: [gone.buffer, goneSamples.buffer] });
+  for (const call of [
+    () => cipher.process(Buffer.alloc(16), gone),
+    () => cipher.processInPlace(Buffer.alloc(16), gone),
+    () => cipher.process(gone, Buffer.alloc(1)),
+    () => new StreamCipher(gone),
+    () => new OpusDecoder(8000, 1).decode(gone),
+    () => new OpusEncoder(8000, 1).encode(gone),
+    () => new Resampler(8000, 16_000).push(goneSamples),
+  ]) {
+    assert.throws(call, { name: 'TypeError', code: 'ERR_EVENKEEL_DETACHED' });
+  }
+  cipher.processInPlace(Buffer.alloc(16), new Uint8Array(0));
   cipher.close();
   refuses(() => cipher.process(Buffer.alloc(16), Buffer.alloc(1)), Error, 'ERR_EVENKEEL_CLOSED', EvenkeelError);
 });

@@ -2,6 +2,7 @@
 //! their fields mean; `examples/make_vectors.rs` makes them.
 
 mod path;
+mod resample;
 mod seal;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use evenkeel_core::error::{OpenError, PacketError};
 
 pub use path::{PathCase, PathInput, PathVectors};
+pub use resample::{ResampleCase, ResampleVectors};
 pub use seal::{Derived, Opening, SealVectors, SealedPacket, Session};
 
 /// `vectors/framing.json`.
