@@ -17,7 +17,7 @@ use evenkeel_opus::{EncoderConfig, MAX_PACKET_BYTES, OpusEncoder};
 
 const FRAME: usize = 960;
 const CODED: usize = 480;
-const WARM_UP: usize = 300;
+const WARM_UP: usize = 4000;
 
 #[derive(Parser)]
 struct Args {

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { Engine } from 'evenkeel';
 import { KEY, SETTINGS, contender, readFrames } from './contenders.mjs';
 
-const [STREAMS, WARM_UP, TIMES] = [10, 50, 100];
+const [STREAMS, WARM_UP, TIMES] = [10, 20, 50];
 
 const { values } = parseArgs({ options: { path: { type: 'string' }, material: { type: 'string' } } });
 const frame = readFrames(values.material);

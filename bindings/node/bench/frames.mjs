@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { contender, readFrames } from './contenders.mjs';
 
-const WARM_UP = 300;
+const WARM_UP = 4000;
 
 const { values } = parseArgs({
   options: {
@@ -16,7 +16,7 @@ const { values } = parseArgs({
 const [frame, count] = [readFrames(values.material), Number(values.frames)];
 const open = await contender(values.path);
 
-// So that the compiler of Node.js has done its work.
+// Until the compiler of Node.js has done its work, as in a gateway that has run for a while.
 const before = open();
 for (let i = 0; i < WARM_UP; i++) before.encode(frame(i));
 before.close();

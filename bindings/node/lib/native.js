@@ -1,20 +1,23 @@
 'use strict';
 const { EvenkeelError } = require('./error.js');
 
-/** What this machine's binary is called; Linux has two C libraries, of which only one can load it. */
-function names() {
+/** What binaries of this machine are called; Linux has two C libraries, of which only one can load it. */
+function platforms() {
   const { platform, arch } = process;
   const suffixes = { linux: ['-gnu', '-musl'], win32: ['-msvc'] }[platform] ?? [''];
-  return suffixes.map((suffix) => `evenkeel.${platform}-${arch}${suffix}.node`);
+  return suffixes.map((suffix) => `${platform}-${arch}${suffix}`);
 }
 
 function load() {
   const reasons = [];
-  for (const name of names()) {
-    try {
-      return require(`../prebuilds/${name}`);
-    } catch (error) {
-      reasons.push(`${name}: ${error.message.split('\n')[0]}`);
+  for (const name of platforms()) {
+    // In this package, or in one that has it alone, whichever was installed.
+    for (const path of [`../prebuilds/evenkeel.${name}.node`, `evenkeel-${name}`]) {
+      try {
+        return require(path);
+      } catch (error) {
+        reasons.push(`${path}: ${error.message.split('\n')[0]}`);
+      }
     }
   }
   const message = `evenkeel has no binary for this platform (${reasons.join('; ')}); its README says how to build one`;
