@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::OpenError;
+use crate::error::{ConfigError, OpenError};
 
 const OPUS: [u8; 4] = [0x48, 1, 2, 3];
 
@@ -65,6 +65,30 @@ fn ctr_ends_anywhere_and_its_counter_wraps() {
     }
     for (i, block) in whole.chunks(16).enumerate() {
         assert_eq!(keystream(start.wrapping_add(i as u128).to_be_bytes(), block.len()), block);
+    }
+}
+
+#[test]
+fn a_packet_cipher_is_the_compat_profile_for_who_writes_headers() {
+    for suite in [Suite::Aes128Ctr, Suite::Aes256Ctr] {
+        let key: Vec<u8> = (0..suite.key_len() as u8).collect();
+        let cipher = PacketCipher::new(&key).unwrap();
+        let mut sealer = Sealer::new(&keys(suite), Direction::Downlink, 7);
+        for len in [1, 15, 16, 17, 300] {
+            let payload: Vec<u8> = OPUS.iter().copied().cycle().take(len).collect();
+            let (_, mut datagram) = sealed(&mut sealer, &payload, 20);
+            let (header, body) = datagram.split_first_chunk_mut::<HEADER_LEN>().unwrap();
+            let ciphertext = body.to_vec();
+            cipher.apply(header, body);
+            assert_eq!(body, payload);
+            cipher.apply(header, body);
+            assert_eq!(body, ciphertext);
+        }
+        assert!(!format!("{cipher:?}").contains("0, 1, 2"));
+    }
+    for len in [0, 15, 17, 24, 31, 33] {
+        let refused = PacketCipher::new(&vec![0; len]).unwrap_err();
+        assert!(matches!(refused, ConfigError::KeySize { actual, .. } if actual == len), "{refused}");
     }
 }
 
