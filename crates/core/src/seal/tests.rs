@@ -74,9 +74,9 @@ fn a_packet_cipher_is_the_compat_profile_for_who_writes_headers() {
         let key: Vec<u8> = (0..suite.key_len() as u8).collect();
         let cipher = PacketCipher::new(&key).unwrap();
         let mut sealer = Sealer::new(&keys(suite), Direction::Downlink, 7);
-        for len in [1, 15, 16, 17, 300] {
+        for (i, len) in [1, 15, 16, 17, 300].into_iter().enumerate() {
             let payload: Vec<u8> = OPUS.iter().copied().cycle().take(len).collect();
-            let (_, mut datagram) = sealed(&mut sealer, &payload, 20);
+            let (_, mut datagram) = sealed(&mut sealer, &payload, 20 * i as u64);
             let (header, body) = datagram.split_first_chunk_mut::<HEADER_LEN>().unwrap();
             let ciphertext = body.to_vec();
             cipher.apply(header, body);
