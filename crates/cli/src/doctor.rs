@@ -3,6 +3,7 @@
 mod capacity;
 mod machine;
 mod network;
+mod room;
 
 use std::fmt;
 
@@ -91,6 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn examine(config: &Config, quick: bool) -> Result<Report, Failure> {
     let mut findings = network::look(config);
     findings.extend(machine::look(config));
+    findings.extend(room::look(config)?);
     let capacity = if quick { None } else { Some(Capacity::measure(config)?) };
     Ok(Report { findings, capacity })
 }

@@ -242,4 +242,11 @@ fn the_doctor_finds_what_is_in_the_way() {
         ("bad", "bad")
     );
     assert!(report["capacity"].is_null());
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("livekit.url=ws://{nobody}");
+    let room =
+        ["room.kind=livekit", &url, "livekit.api_key=k", "livekit.api_secret=s"].map(|set| ["--set", set]);
+    let (code, report) = doctor(&[&["--quick"], room.as_flattened()].concat());
+    assert_eq!((code, verdict(&report, "LiveKit room").as_str()), (Some(1), "bad"), "{report}");
 }

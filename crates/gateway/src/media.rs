@@ -381,6 +381,11 @@ pub struct LaneReport {
     pub departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
     /// How far from their deadlines they left, all together, in µs.
     pub departure_sum_micros: u64,
+    /// Packets of LiveKit rooms by how long after they had been played out of their jitter buffer they left, in the same
+    /// ranges.
+    pub transits: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
+    /// How long that took, all together, in µs.
+    pub transit_sum_micros: u64,
     /// Gauge: bytes that its queues of packets have taken.
     pub queued_bytes: u64,
     /// Packets that left over 50 ms late and were dropped instead, since start.

@@ -2,13 +2,49 @@
 
 use std::time::Instant;
 
+use livekit_protocol::signal_response::Message as Response;
+
 use crate::data::{DataRate, Delivery, Inbox};
+use crate::participant::{Event, Output, Participant, ParticipantConfig, Publish};
+use crate::signal::{Connections, SignalEvent};
 use crate::stream::Deframer;
 use crate::{participant, signal};
 
-/// A message of the server.
-pub fn signal_message(bytes: &[u8]) {
-    let _ = signal::parse(bytes, 64 * 1024);
+/// What a server says to a participant: messages, each behind its length in two bytes.
+///
+/// # Panics
+/// If the participant never has enough, or says something after it closed.
+pub fn signal_messages(now: Instant, bytes: &[u8]) {
+    let config = ParticipantConfig {
+        publish: Some(Publish { name: "device".into(), stereo: false }),
+        udp: Some(([127, 0, 0, 1], 5000).into()),
+        ..ParticipantConfig::default()
+    };
+    let mut participant = Participant::new(now, config, 1);
+    let (mut connection, mut rest) = (0, bytes);
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let (message, behind) = behind.split_at(behind.len().min(u16::from_be_bytes(*length).into()));
+        rest = behind;
+        let Ok(response) = signal::parse(message, 64 * 1024) else { continue };
+        let event = match response.message {
+            Some(Response::Join(join)) => {
+                connection += 1;
+                SignalEvent::Joined { connection, connections: Connections::Single, join: join.into() }
+            }
+            _ => SignalEvent::Message(response.into()),
+        };
+        let was_closed = participant.is_closed();
+        participant.handle_signal(now, event);
+        let mut outputs = 0;
+        loop {
+            match participant.poll_output() {
+                Output::Timeout(_) => break,
+                Output::Event(Event::Closed(_)) => assert!(!was_closed, "it closed twice"),
+                _ => outputs += 1,
+            }
+            assert!(outputs < 10_000, "one message is answered without end");
+        }
+    }
 }
 
 /// Messages of a data channel: each byte string is cut by its first byte into a kind and the rest.

@@ -23,8 +23,13 @@ fn signal_messages() -> Vec<Vec<u8>> {
     let update = proto::ParticipantUpdate { participants: vec![participant] };
     let answer = proto::SessionDescription { sdp: "v=0\r\nm=audio 9\r\n".into(), ..Default::default() };
     [Response::Join(join), Response::Update(update), Response::Answer(answer)]
-        .map(|m| proto::SignalResponse { message: Some(m) }.encode_to_vec())
+        .map(|m| framed(&proto::SignalResponse { message: Some(m) }.encode_to_vec()))
         .into()
+}
+
+/// Behind its length, as the body takes messages.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
 }
 
 fn data_packets() -> Vec<Vec<u8>> {
@@ -95,7 +100,7 @@ proptest! {
     ) {
         let now = Instant::now();
         let targets: [Target<'_>; 4] = [
-            (signal_messages(), &fuzz::signal_message),
+            (vec![signal_messages().concat()], &|bytes| fuzz::signal_messages(now, bytes)),
             (data_packets(), &|bytes| fuzz::data_packets(now, bytes)),
             (candidates(), &fuzz::candidate),
             (streams(), &fuzz::tcp_stream),

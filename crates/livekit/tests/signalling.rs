@@ -38,8 +38,8 @@ async fn server<F: Future<Output = ()> + Send>(
         }
     });
     let mut config = SignalConfig::new(format!("ws://127.0.0.1:{port}"), TokenSource::Fixed("first".into()));
-    config.connect_timeout = Duration::from_secs(2);
-    config.rejoin_for = Duration::from_secs(2);
+    config.connect_timeout = Duration::from_secs(30);
+    config.rejoin_for = Duration::from_secs(5);
     config
 }
 
@@ -93,7 +93,7 @@ async fn keep(mut socket: Socket, mut seen: impl FnMut(Request)) {
 }
 
 async fn next(handle: &mut SignalHandle) -> SignalEvent {
-    tokio::time::timeout(Duration::from_secs(10), handle.recv())
+    tokio::time::timeout(Duration::from_secs(30), handle.recv())
         .await
         .expect("an event in time")
         .expect("one")

@@ -254,7 +254,11 @@ impl Config {
         }))
     }
 
-    fn livekit_rooms(&self) -> Result<LiveKitRooms, ConfigError> {
+    /// What calls in LiveKit rooms share, whatever `room.kind` is.
+    ///
+    /// # Errors
+    /// The setting that is missing or wrong.
+    pub fn livekit_rooms(&self) -> Result<LiveKitRooms, ConfigError> {
         let l = &self.livekit;
         if !["ws://", "wss://"].iter().any(|scheme| l.url.starts_with(scheme)) {
             return Err(wrong("livekit.url", format!("must be a ws:// or wss:// address, not {:?}", l.url)));

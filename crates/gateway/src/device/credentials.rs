@@ -22,6 +22,9 @@ const SEPARATOR: &str = "@@@";
 pub struct Mac([u8; 6]);
 
 impl Mac {
+    /// Of nobody: locally administered, and given to no device.
+    pub(crate) const NOBODY: Self = Self([2, 0, 0, 0, 0, 0]);
+
     /// The six bytes.
     #[must_use]
     pub const fn bytes(self) -> [u8; 6] {

@@ -3,10 +3,12 @@
 
 mod call;
 mod lane;
+mod room;
 mod source;
 
 pub use call::call;
 pub use lane::lane;
+pub use room::{livekit_candidate, livekit_data, livekit_signal, livekit_stream, room_events};
 
 use bytes::Bytes;
 
@@ -27,8 +29,13 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("gateway_chat_server_frame", chat_server_frame),
     ("gateway_ingest", ingest),
     ("gateway_lane", lane),
+    ("gateway_livekit_candidate", livekit_candidate),
+    ("gateway_livekit_data", livekit_data),
+    ("gateway_livekit_signal", livekit_signal),
+    ("gateway_livekit_stream", livekit_stream),
     ("gateway_message", message),
     ("gateway_mqtt_stream", mqtt_stream),
+    ("gateway_room_events", room_events),
     ("gateway_settings", settings),
 ];
 

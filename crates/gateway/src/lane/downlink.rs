@@ -327,7 +327,8 @@ impl Downlink {
         let mut repacker = self.repacker.take().unwrap_or_else(|| Box::new(Repacker::new(self.target)));
         let mut first = self.held_stamp.take();
         let result = repacker.push(opus, |packet, duration| {
-            let stamp = first.take().unwrap_or(stamp);
+            // How long a live packet takes counts from when it was whole.
+            let stamp = first.take().filter(|_| !self.is_live).unwrap_or(stamp);
             self.enqueue(packet, duration, stamp, now, budget);
         });
         if !repacker.held().is_zero() {

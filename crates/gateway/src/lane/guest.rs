@@ -208,6 +208,11 @@ impl Guest {
         self.voices.next_due().map_or(self.due, |due| due.min(self.due))
     }
 
+    /// When something is played next, out of a jitter buffer or a mix.
+    pub(super) fn next_playout(&self) -> Option<Time> {
+        self.voices.next_playout()
+    }
+
     /// Takes what waits in its queues.
     pub(super) fn handle_nudge(&mut self, now: Time) {
         let at = self.instant(now);

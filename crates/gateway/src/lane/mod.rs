@@ -39,7 +39,7 @@ use self::deadlines::Deadlines;
 use self::guest::{Errand, Guest};
 use self::reports::{Reports, Totals};
 use self::ring::Budget;
-use self::session::{Session, Shared};
+use self::session::{Session, Shared, Transmit, micros};
 use crate::media::{
     EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, UplinkPacket,
 };
@@ -86,7 +86,7 @@ pub struct Lane {
     sends: Deadlines,
     chores: Deadlines,
     /// What left since the last [`Lane::handle_transmitted`], and when it was due.
-    departures: Vec<(u32, Time)>,
+    departures: Vec<Departure>,
     budget: Budget,
     reports: Reports,
     inboxes: Inboxes,
@@ -96,6 +96,13 @@ pub struct Lane {
     totals: Totals,
     next_period: Time,
     retry: Option<Time>,
+}
+
+/// A packet that is about to leave.
+struct Departure {
+    slot: u32,
+    due: Time,
+    played_out: Option<u32>,
 }
 
 impl Lane {
@@ -222,7 +229,8 @@ impl Lane {
             self.totals.missed += self.session(slot).map_or(0, |session| session.missed()) - missed;
             if let Some(transmit) = sent.flatten() {
                 self.totals.sent += 1;
-                self.departures.push((slot, transmit.due));
+                let Transmit { due, played_out, .. } = transmit;
+                self.departures.push(Departure { slot, due, played_out });
                 return Some((transmit.to, transmit.len));
             }
         }
@@ -231,9 +239,12 @@ impl Lane {
 
     /// What [`Lane::poll_transmit`] gave has left at `now`.
     pub fn handle_transmitted(&mut self, now: Time) {
-        for (slot, due) in self.departures.drain(..) {
+        for Departure { slot, due, played_out } in self.departures.drain(..) {
             let error = Duration::from_nanos(now.signed_nanos_since(due).unsigned_abs());
             self.totals.departed(error);
+            if let Some(played_out) = played_out {
+                self.totals.passed(Duration::from_micros(micros(now).wrapping_sub(played_out).into()));
+            }
             if let Some(Some(session)) = self.sessions.get_mut(slot as usize) {
                 session.handle_departed(error);
             }
@@ -298,7 +309,7 @@ impl Lane {
         self.by_connection.remove(&session.connection_id);
         self.sends.set(slot, None);
         self.chores.set(slot, None);
-        self.departures.retain(|departure| departure.0 != slot);
+        self.departures.retain(|departure| departure.slot != slot);
         self.free.push(slot);
         let stats = session.close(&mut self.budget, &mut self.errands);
         self.reports.insist(media, MediaEvent::Closed(stats));

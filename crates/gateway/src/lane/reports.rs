@@ -74,6 +74,8 @@ pub(super) struct Totals {
     pub(super) refused: Refused,
     departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
     departure_sum: Duration,
+    transits: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
+    transit_sum: Duration,
     /// Departure errors of this period and the one before, in ns.
     now: Histogram,
     before: Histogram,
@@ -81,11 +83,15 @@ pub(super) struct Totals {
 
 impl Totals {
     pub(super) fn departed(&mut self, error: Duration) {
-        let micros = error.as_micros();
-        let range = DEPARTURE_BOUNDS_MICROS.partition_point(|&bound| micros > u128::from(bound));
-        self.departures[range] += 1;
+        self.departures[range(error)] += 1;
         self.departure_sum += error;
         self.now.record(error.as_nanos() as u64);
+    }
+
+    /// A packet of a participant left, so long after it had been played out of its jitter buffer.
+    pub(super) fn passed(&mut self, transit: Duration) {
+        self.transits[range(transit)] += 1;
+        self.transit_sum += transit;
     }
 
     /// Begins a new period for the gauges.
@@ -112,6 +118,8 @@ impl Totals {
             departure_p99_micros: (period.quantile(0.99) / 1000) as u32,
             departures: self.departures,
             departure_sum_micros: self.departure_sum.as_micros() as u64,
+            transits: self.transits,
+            transit_sum_micros: self.transit_sum.as_micros() as u64,
             missed: self.missed,
             unknown: self.unknown,
             refused: self.refused,
@@ -120,6 +128,12 @@ impl Totals {
             ..LaneReport::default()
         }
     }
+}
+
+/// In which of the ranges that are counted it falls.
+fn range(time: Duration) -> usize {
+    let micros = time.as_micros();
+    DEPARTURE_BOUNDS_MICROS.partition_point(|&bound| micros > u128::from(bound))
 }
 
 /// The largest departure errors of a session since it was last asked.

@@ -65,7 +65,7 @@ pub(super) struct Packet {
     pub(super) len: usize,
     /// A multiple of 2.5 ms.
     pub(super) duration: Duration,
-    /// The room's timestamp.
+    /// The room's timestamp; of a participant, when it was played out, in µs of the lane's clock.
     pub(super) stamp: u32,
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Transmit {
     pub(super) to: SocketAddr,
     pub(super) len: usize,
     pub(super) due: Time,
+    /// Of a participant's packet, when it was played out, in [`micros`].
+    pub(super) played_out: Option<u32>,
 }
 
 impl Session {
@@ -254,6 +256,8 @@ impl Session {
     fn with_guest(&mut self, shared: &mut Shared<'_>, work: impl FnOnce(&mut Guest, Time)) {
         let Some(mut guest) = self.guest.take() else { return };
         let now = shared.now;
+        // What is late already when the lane comes to it is late by that, too.
+        let due = guest.next_playout().map_or(now, |due| due.min(now));
         work(&mut guest, now);
         let mut errands = std::mem::take(shared.errands);
         guest.drain(
@@ -261,7 +265,7 @@ impl Session {
             |errand| errands.push_back(errand),
             |said| match said {
                 Said::Began => self.downlink.announce_again(),
-                Said::Opus(opus) => self.push_downlink(opus, 0, shared),
+                Said::Opus(opus) => self.push_downlink(opus, micros(due), shared),
                 Said::Ended => shared.reports.insist(self.media, MediaEvent::DownlinkEnded),
             },
         );
@@ -337,11 +341,12 @@ impl Session {
                     // It flows, so there is an address.
                     let to = self.uplink.address()?;
                     if let Some(len) = self.seal(datagram, packet.len, packet.stamp, due, shared) {
+                        let played_out = (self.route == Route::Participant).then_some(packet.stamp);
                         self.sent += 1;
                         if self.route.is_in_lane() {
                             self.note_active(shared);
                         }
-                        return Some(Transmit { to, len, due });
+                        return Some(Transmit { to, len, due, played_out });
                     }
                     self.downlink.counts.dropped += 1;
                 }
@@ -363,7 +368,7 @@ impl Session {
         match self.sealer.seal(datagram, len, media_ms) {
             Ok((header, len)) => {
                 self.last_media_ms = Some(media_ms);
-                if matches!(self.route, Route::Control | Route::Participant) {
+                if self.route == Route::Control {
                     self.stamps.note(header.timestamp, stamp);
                 }
                 Some(len)
@@ -428,6 +433,11 @@ impl Session {
 }
 
 /// Whether what the route gives is spoken live, so that waiting is delay.
+/// A time as packets carry it; it wraps.
+pub(super) const fn micros(time: Time) -> u32 {
+    (time.as_nanos() / 1000) as u32
+}
+
 const fn is_live(route: Route) -> bool {
     matches!(route, Route::Loopback | Route::Peer(_) | Route::Participant)
 }

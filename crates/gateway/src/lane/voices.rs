@@ -171,9 +171,13 @@ impl Voices {
         if self.began || self.ended {
             return Some(Time::ZERO);
         }
+        [self.end_due(), self.next_playout()].into_iter().flatten().min()
+    }
+
+    /// When something is played next.
+    pub(super) fn next_playout(&self) -> Option<Time> {
         let mix = self.mixer.as_ref().map(|mixer| mixer.next_due());
-        let own = || self.voices.iter().filter_map(Voice::next_due).min();
-        [self.end_due(), mix.or_else(own)].into_iter().flatten().min()
+        mix.or_else(|| self.voices.iter().filter_map(Voice::next_due).min())
     }
 
     /// Gives what is due by `now`.

@@ -31,24 +31,43 @@ pub(super) fn render(hub: &Hub) -> String {
     }
     let reports = hub.plane.lanes();
     lanes(&reports, &mut out);
-    departures(&reports, &mut out);
+    histogram(
+        "departure_error_seconds",
+        "How far from their deadlines packets left.",
+        reports.iter().map(|lane| (lane.departures, lane.departure_sum_micros)),
+        &mut out,
+    );
+    histogram(
+        "room_transit_seconds",
+        "How long after they left their jitter buffer packets of LiveKit rooms left for the device.",
+        reports.iter().map(|lane| (lane.transits, lane.transit_sum_micros)),
+        &mut out,
+    );
     process(&mut out);
     out
 }
 
-/// How far from their deadlines packets left, as a histogram over all lanes.
-fn departures(lanes: &[LaneReport], out: &mut String) {
-    const NAME: &str = "evenkeel_departure_error_seconds";
-    let _ =
-        writeln!(out, "# HELP {NAME} How far from their deadlines packets left.\n# TYPE {NAME} histogram");
-    let (mut count, mut ranges) = (0, lanes.iter().map(|lane| lane.departures.iter()).collect::<Vec<_>>());
-    let bounds = DEPARTURE_BOUNDS_MICROS.iter().map(|&bound| (f64::from(bound) / 1e6).to_string());
-    for bound in bounds.chain(["+Inf".to_owned()]) {
-        count += ranges.iter_mut().filter_map(Iterator::next).sum::<u64>();
-        let _ = writeln!(out, "{NAME}_bucket{{le=\"{bound}\"}} {count}");
+/// A histogram over all lanes, each of which gives how many there are in each range, and their sum in µs.
+fn histogram(
+    name: &str,
+    help: &str,
+    lanes: impl Iterator<Item = ([u64; DEPARTURE_BOUNDS_MICROS.len() + 1], u64)>,
+    out: &mut String,
+) {
+    let mut counts = [0; DEPARTURE_BOUNDS_MICROS.len() + 1];
+    let mut sum = 0;
+    for (lane, micros) in lanes {
+        counts.iter_mut().zip(lane).for_each(|(all, count)| *all += count);
+        sum += micros;
     }
-    let sum: u64 = lanes.iter().map(|lane| lane.departure_sum_micros).sum();
-    let _ = writeln!(out, "{NAME}_sum {}\n{NAME}_count {count}", sum as f64 / 1e6);
+    let _ = writeln!(out, "# HELP evenkeel_{name} {help}\n# TYPE evenkeel_{name} histogram");
+    let mut count = 0;
+    let bounds = DEPARTURE_BOUNDS_MICROS.iter().map(|&bound| (f64::from(bound) / 1e6).to_string());
+    for (bound, within) in bounds.chain(["+Inf".to_owned()]).zip(counts) {
+        count += within;
+        let _ = writeln!(out, "evenkeel_{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let _ = writeln!(out, "evenkeel_{name}_sum {}\nevenkeel_{name}_count {count}", sum as f64 / 1e6);
 }
 
 /// What every exporter says of its process, under the names all of them use.

@@ -110,10 +110,12 @@ async fn an_aborted_reply_ends_at_once_and_the_next_is_heard() {
     call.say(json!({"type": "abort"})).await;
     assert_eq!(call.hear("tts").await["state"], "stop");
     assert_eq!(agent.until("called").await["method"], "interrupt");
+    // What had left before it was told may still be on its way.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let before = call.packets();
     agent.until("spoken").await;
-    assert!(call.packets() < before + 3, "{} packets, {before} before", call.packets());
     tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(call.packets() < before + 3, "{} packets, {before} before", call.packets());
     agent.tell(json!({"do": "speak", "path": file})).await;
     assert_eq!(call.hear("tts").await["state"], "start");
     call.until_packets(before + 10).await;
@@ -233,9 +235,10 @@ async fn floods_video_and_twenty_tracks_leave_the_call_alive() {
     let mut agent = server.peer(&call.room(), "agent").await;
     agent.tell(json!({"do": "tracks", "count": 20})).await;
     agent.until("published").await;
-    agent.tell(json!({"do": "flood", "count": 5000})).await;
-    agent.until("flooded").await;
+    agent.tell(json!({"do": "flood"})).await;
     until(|| gateway.count(Counter::RoomFlooded) > 0 && gateway.count(Counter::TrackRefused) > 0).await;
+    agent.tell(json!({"do": "calm"})).await;
+    agent.until("flooded").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let text = json!({"type": "user_input_transcribed", "text": "alive"}).to_string();
     agent.tell(json!({"do": "data", "topic": "", "text": text, "reliable": true})).await;
@@ -281,10 +284,7 @@ async fn twenty_calls_in_twenty_rooms_lose_nothing() {
         up.len() * CALLS as usize,
     );
     assert_eq!(lost, 0);
-    assert!(
-        up_packets as usize + 5 * CALLS as usize >= up.len() * CALLS as usize,
-        "all but the first are heard"
-    );
+    assert!(up_packets as usize * 10 > up.len() * CALLS as usize * 9, "all but the first are heard");
 }
 
 /// Sends packets of 20 ms as an agent, and counts what it hears meanwhile and for a second after.

@@ -22,6 +22,7 @@ class Peer:
         self.room = rtc.Room()
         self.source = None
         self.recording = None
+        self.flooding = False
         self.tasks = set()
 
     def spawn(self, work):
@@ -111,12 +112,12 @@ class Peer:
         except rtc.RpcError as error:
             tell("rpc_error", code=error.code, text=error.message)
 
-    async def flood(self, count):
-        me = self.room.local_participant
-        for i in range(count):
-            await me.publish_data(b"x" * 200, reliable=False, topic="flood")
-            if i % 50 == 0:
-                await asyncio.sleep(0)
+    async def flood(self):
+        me, self.flooding = self.room.local_participant, True
+        # Several at once, or they would be as few a second as the machine is busy; small and not too many, or the server
+        # would drop them itself.
+        while self.flooding:
+            await asyncio.gather(*(me.publish_data(b"flood", reliable=False, topic="flood") for _ in range(50)))
         tell("flooded")
 
     async def tracks(self, count):
@@ -153,7 +154,9 @@ class Peer:
             case "call":
                 await self.call(**command)
             case "flood":
-                await self.flood(**command)
+                await self.flood()
+            case "calm":
+                self.flooding = False
             case "tracks":
                 await self.tracks(**command)
             case "attributes":

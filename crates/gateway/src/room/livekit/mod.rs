@@ -8,6 +8,7 @@ mod join;
 mod presence;
 pub mod requests;
 mod tcp;
+pub mod trial;
 
 use std::collections::VecDeque;
 use std::future::Future;
