@@ -28,7 +28,12 @@ struct Serving {
 
 impl Serving {
     fn start(more: &[&str]) -> Self {
-        let free = ["mqtt.listen=127.0.0.1:0", "media.udp_port=0", "operations.listen=127.0.0.1:0"];
+        let free = [
+            "mqtt.listen=127.0.0.1:0",
+            "web.listen=127.0.0.1:0",
+            "media.udp_port=0",
+            "operations.listen=127.0.0.1:0",
+        ];
         let mut command = evenkeel(&["serve", "--json"]);
         command.args(free.iter().flat_map(|set| ["--set", set]));
         let mut process = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -212,7 +217,12 @@ fn many_devices_hear_themselves_and_the_gateway_tells_what_it_took() {
 
 #[test]
 fn the_doctor_finds_what_is_in_the_way() {
-    let free = ["mqtt.listen=127.0.0.1:0", "media.udp_port=0", "operations.listen=127.0.0.1:0"];
+    let free = [
+        "mqtt.listen=127.0.0.1:0",
+        "web.listen=127.0.0.1:0",
+        "media.udp_port=0",
+        "operations.listen=127.0.0.1:0",
+    ];
     let doctor = |more: &[&str]| {
         let mut command = evenkeel(&["doctor", "--json"]);
         let output = command.args(free.iter().flat_map(|set| ["--set", set])).args(more).output().unwrap();

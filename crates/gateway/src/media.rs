@@ -3,17 +3,16 @@
 //! The control plane sends [`MediaCommand`]s through a [`MediaPlane`] and takes [`MediaEvent`]s from a queue made by
 //! [`events`]. Every queue is bounded. Nothing here blocks, and a lane neither allocates nor locks to report.
 
+mod queue;
+
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_queue::ArrayQueue;
 use evenkeel_core::units::{FrameDuration, SampleRate};
-use tokio::sync::Notify;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+pub use self::queue::{EventReceiver, EventSender, events};
 use crate::lane::guest::Arrival;
 
 /// One media session: the sealed UDP stream of one `hello`. A call has at most one open at a time.
@@ -36,6 +35,28 @@ pub struct Placement {
     pub port: u16,
     /// From a CSPRNG, and unlike that of any session the lane has.
     pub connection_id: u32,
+}
+
+/// How packets travel between the device and its lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Sealed datagrams to and from the lane's own socket.
+    #[default]
+    Udp,
+    /// Frames of the device's WebSocket, which the control plane holds: [`MediaCommand::Uplink`] and
+    /// [`MediaEvent::Downlink`]. The connection protects them, so they are not sealed.
+    WebSocket,
+}
+
+impl Transport {
+    /// Its name in `transport` of a `hello`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::WebSocket => "websocket",
+        }
+    }
 }
 
 /// How the datagrams of a session are sealed.
@@ -156,6 +177,8 @@ impl Route {
 /// Everything needed to open a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
+    /// How packets travel. Over [`Transport::WebSocket`] there is no datagram, so what follows of datagrams has no effect.
+    pub transport: Transport,
     /// How datagrams are sealed.
     pub encryption: Encryption,
     /// With which key.
@@ -200,6 +223,13 @@ pub enum MediaCommand {
     Open(Box<Open>),
     /// Forget the session and everything queued. Nothing is reported of it afterwards, save [`MediaEvent::Closed`].
     Close,
+    /// One Opus packet from the device ([`Transport::WebSocket`] only).
+    Uplink {
+        /// The packet.
+        opus: Bytes,
+        /// What the device says of its time: that of the downlink packet it just played, or 0.
+        timestamp: u32,
+    },
     /// Change what happens to the downlink.
     Gate(Gate),
     /// Drop what is queued to the device; the gate stays as it is. Marks that were queued are dropped with it.
@@ -220,7 +250,7 @@ pub enum MediaCommand {
     Nudge,
 }
 
-/// An Opus packet of the uplink, in place, because a lane does not allocate.
+/// An Opus packet that a lane passes on, in place, because a lane does not allocate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UplinkPacket {
     len: u16,
@@ -272,6 +302,13 @@ pub enum MediaEvent {
         /// The packet.
         packet: UplinkPacket,
         /// The room's timestamp it answers to, or media time in ms since the first packet.
+        timestamp: u32,
+    },
+    /// One Opus packet for the device, which is due now ([`Transport::WebSocket`] only).
+    Downlink {
+        /// The packet.
+        packet: UplinkPacket,
+        /// Media time in ms, which a device that cancels echo by timestamps sends back.
         timestamp: u32,
     },
     /// Audio went either way since the last report of this kind; at most once a second, for routes that stay in the
@@ -417,8 +454,8 @@ pub enum PlaceError {
 /// A command could not be handed over.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The lane's queue is full; here is the command back. A [`MediaCommand::Downlink`] is refused sooner than the
-    /// others, so that those still fit.
+    /// The lane's queue is full; here is the command back. Audio ([`MediaCommand::Downlink`],
+    /// [`MediaCommand::Uplink`]) is refused sooner than the others, so that those still fit.
     #[error("the lane's command queue is full")]
     Full(MediaCommand),
     /// The lane is gone.
@@ -455,131 +492,9 @@ pub trait MediaPlane: Send + Sync + 'static {
     }
 }
 
-/// The queue from one lane to the control plane, which holds `capacity` events.
-///
-/// Both ends are cheap; the sender belongs to the lane's thread.
-#[must_use]
-pub fn events(capacity: usize) -> (EventSender, EventReceiver) {
-    let shared = Arc::new(EventQueue {
-        capacity,
-        queue: ArrayQueue::new(capacity + 1),
-        wake: Notify::new(),
-        lost: AtomicU64::new(0),
-    });
-    (EventSender { shared: Arc::clone(&shared), pending: false }, EventReceiver { shared })
-}
-
-#[derive(Debug)]
-struct EventQueue {
-    capacity: usize,
-    /// With a place more, so that the lane never comes to one from which a receiver that was interrupted is still
-    /// taking: it would wait there, perhaps for the very thread it interrupted.
-    queue: ArrayQueue<(MediaId, MediaEvent)>,
-    wake: Notify,
-    lost: AtomicU64,
-}
-
-/// The lane's end: push as often as needed, then [`EventSender::wake`] once a turn.
-#[derive(Debug)]
-pub struct EventSender {
-    shared: Arc<EventQueue>,
-    pending: bool,
-}
-
-impl EventSender {
-    /// Queues an event. `false` if the queue is full: the event is dropped and counted. Does not allocate, lock or
-    /// call the kernel.
-    ///
-    /// A lane that has something to say that may not be lost ([`MediaEvent::PlayedOut`], [`MediaEvent::Closed`],
-    /// [`MediaEvent::Failed`]) keeps it and tries again at its next turn.
-    pub fn push(&mut self, media: MediaId, event: MediaEvent) -> bool {
-        let fits = self.offer(media, event);
-        if !fits {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    /// The same without counting: for an event that is kept and offered again.
-    pub fn offer(&mut self, media: MediaId, event: MediaEvent) -> bool {
-        self.pending = true;
-        let EventQueue { queue, capacity, .. } = &*self.shared;
-        queue.len() < *capacity && queue.push((media, event)).is_ok()
-    }
-
-    /// Wakes the control plane if anything was pushed since the last wake.
-    pub fn wake(&mut self) {
-        if std::mem::take(&mut self.pending) {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    /// Events dropped because the queue was full.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.shared.lost.load(Ordering::Relaxed)
-    }
-}
-
-/// The control plane's end.
-#[derive(Debug)]
-pub struct EventReceiver {
-    shared: Arc<EventQueue>,
-}
-
-impl EventReceiver {
-    /// The next event, if there is one.
-    #[must_use]
-    pub fn try_next(&mut self) -> Option<(MediaId, MediaEvent)> {
-        self.shared.queue.pop()
-    }
-
-    /// Waits for the next event. Cancel safe.
-    pub async fn next(&mut self) -> (MediaId, MediaEvent) {
-        loop {
-            if let Some(event) = self.try_next() {
-                return event;
-            }
-            self.shared.wake.notified().await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MEDIA: MediaId = MediaId { lane: 0, serial: 1 };
-
-    #[tokio::test]
-    async fn a_full_queue_drops_and_counts_and_goes_on() {
-        let (mut sender, mut receiver) = events(2);
-        assert!(sender.push(MEDIA, MediaEvent::NeverSeen));
-        assert!(sender.push(MEDIA, MediaEvent::AudioActive));
-        assert!(!sender.push(MEDIA, MediaEvent::AudioActive));
-        assert_eq!(sender.lost(), 1);
-        sender.wake();
-        assert_eq!(receiver.next().await.1, MediaEvent::NeverSeen);
-        assert_eq!(receiver.next().await.1, MediaEvent::AudioActive);
-        assert!(receiver.try_next().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_waiting_receiver_is_woken_from_another_thread() {
-        let (mut sender, mut receiver) = events(8);
-        let lane = std::thread::spawn(move || {
-            for _ in 0..1000 {
-                while !sender.push(MEDIA, MediaEvent::AudioActive) {
-                    std::thread::yield_now();
-                }
-                sender.wake();
-            }
-        });
-        for _ in 0..1000 {
-            assert_eq!(receiver.next().await, (MEDIA, MediaEvent::AudioActive));
-        }
-        lane.join().unwrap();
-    }
 
     #[test]
     fn uplink_packets_carry_what_fits_and_keys_do_not_show() {

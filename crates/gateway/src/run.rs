@@ -15,6 +15,7 @@ use crate::control::{Clock, Hub};
 use crate::device::broker::BrokerClient;
 use crate::device::credentials::Gatekeeper;
 use crate::device::mqtt::{Endpoint, EndpointConfig, tls_config};
+use crate::device::websocket::{Web, WebConfig};
 use crate::lane::{LaneStart, Lanes, PlaneConfig};
 use crate::ops::management;
 use crate::ops::registry::Registry;
@@ -94,6 +95,10 @@ pub struct Started {
     pub mqtt: Vec<SocketAddr>,
     /// MQTT with TLS.
     pub mqtt_tls: Vec<SocketAddr>,
+    /// WebSocket without TLS.
+    pub web: Vec<SocketAddr>,
+    /// WebSocket with TLS.
+    pub web_tls: Vec<SocketAddr>,
     /// The external broker.
     pub broker: Option<String>,
     /// The operations port, with the dashboard.
@@ -125,7 +130,8 @@ impl Gateway {
         let started = Lanes::start(plane, random);
         let (lanes, receivers) = started.map_err(RunError::listen("audio", first_lane, "media.udp_port"))?;
         let registry = Arc::new(Registry::default());
-        let Effective { hub, endpoint, gatekeeper, mqtt_listen, anonymous } = effective;
+        let Effective { hub, endpoint, gatekeeper, mqtt_listen, web, web_listen, web_tls_listen, anonymous } =
+            effective;
         let hub = Hub::new(hub, gatekeeper, rooms, lanes.plane(), clock, registry);
         let operations = Operations::new(Arc::clone(&hub), config.operations.token.clone());
         let started = Started {
@@ -139,6 +145,7 @@ impl Gateway {
             gateway.tasks.spawn(Arc::clone(&gateway.hub).run_events(events));
         }
         gateway.serve_mqtt(&mqtt_listen, endpoint)?;
+        gateway.serve_web(&web_listen, &web_tls_listen, web)?;
         if let Some(broker) = broker {
             gateway.started.broker = Some(format!("{}:{}", broker.host, broker.port));
             gateway.tasks.spawn(BrokerClient::run(broker, Arc::clone(&gateway.hub)));
@@ -172,6 +179,39 @@ impl Gateway {
         let endpoint = Endpoint::bind(address, tls, config, Arc::clone(&self.hub))?;
         let bound = endpoint.local_addr()?;
         self.tasks.spawn(endpoint.run());
+        Ok(bound)
+    }
+
+    fn serve_web(
+        &mut self,
+        listen: &[SocketAddr],
+        tls_listen: &[SocketAddr],
+        config: WebConfig,
+    ) -> Result<(), RunError> {
+        for &address in listen {
+            let bound = self.serve_websockets(address, None, config);
+            self.started.web.push(bound.map_err(RunError::listen("WebSocket", address, "web.listen"))?);
+        }
+        for &address in tls_listen {
+            let web = &self.config.web;
+            let tls = tls_config(Path::new(&web.tls_certificate), Path::new(&web.tls_key));
+            let tls = tls.map_err(RunError::system("web.tls_certificate and web.tls_key"))?;
+            let bound = self.serve_websockets(address, Some(tls), config);
+            let failed = RunError::listen("WebSocket with TLS", address, "web.tls_listen");
+            self.started.web_tls.push(bound.map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    fn serve_websockets(
+        &mut self,
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        config: WebConfig,
+    ) -> io::Result<SocketAddr> {
+        let web = Web::bind(address, tls, config, Arc::clone(&self.hub))?;
+        let bound = web.local_addr()?;
+        self.tasks.spawn(web.run());
         Ok(bound)
     }
 

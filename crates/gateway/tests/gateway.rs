@@ -18,6 +18,7 @@ fn config(flags: &[(&str, &str)]) -> Config {
         ("media.udp_address", "127.0.0.1"),
         ("media.udp_port", "0"),
         ("operations.listen", "127.0.0.1:0"),
+        ("web.listen", "127.0.0.1:0"),
         ("management.listen", "127.0.0.1:0"),
     ];
     let flags = ours.iter().chain(flags).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -12,7 +12,7 @@ use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 use evenkeel_gateway::lane::{Lane, LaneConfig};
 use evenkeel_gateway::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaId, Open, Route, SessionKey,
-    SourcePolicy, events,
+    SourcePolicy, Transport, events,
 };
 use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 
@@ -42,6 +42,7 @@ impl World {
             let keys = SessionKeys::new(Suite::Aes128Ctr, key.expose(), n as u32, b"s").unwrap();
             sealers.push(Sealer::new(&keys, Direction::Uplink, 0));
             let open = Open {
+                transport: Transport::Udp,
                 encryption: Encryption::Aes128Ctr,
                 key,
                 session_id: "s".into(),

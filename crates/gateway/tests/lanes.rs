@@ -12,7 +12,7 @@ use evenkeel_core::units::{FrameDuration, SampleRate};
 use evenkeel_gateway::lane::{Lanes, PlaneConfig};
 use evenkeel_gateway::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, MediaPlane, Open,
-    PlaceError, Placement, Route, SendError, SessionKey, SourcePolicy,
+    PlaceError, Placement, Route, SendError, SessionKey, SourcePolicy, Transport,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -43,6 +43,7 @@ impl Device {
         let key = SessionKey::new(Encryption::Aes128Ctr, &[7; 32]);
         let keys = SessionKeys::new(Suite::Aes128Ctr, key.expose(), connection_id, b"s").unwrap();
         let open = Open {
+            transport: Transport::Udp,
             encryption: Encryption::Aes128Ctr,
             key,
             session_id: "s".into(),

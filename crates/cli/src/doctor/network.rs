@@ -19,6 +19,12 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let effective = config.effective();
     add("MQTT", "mqtt.listen", effective.as_ref().map_or(&[][..], |effective| &effective.mqtt_listen));
     add("MQTT, TLS", "mqtt.tls_listen", &config.mqtt.tls_listen);
+    add("WebSocket", "web.listen", effective.as_ref().map_or(&[][..], |effective| &effective.web_listen));
+    add(
+        "WebSocket, TLS",
+        "web.tls_listen",
+        effective.as_ref().map_or(&[][..], |effective| &effective.web_tls_listen),
+    );
     add("operations", "operations.listen", &config.operations.listen);
     if config.management.enabled && config.devices.signature_key.expose().is_some() {
         add("management", "management.listen", &config.management.listen);

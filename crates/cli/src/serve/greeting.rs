@@ -24,7 +24,8 @@ impl Greeting {
         let s = &self.started;
         let audio: Vec<_> = s.lanes.iter().map(|lane| lane.address).collect();
         json!({
-            "pid": std::process::id(), "room": self.room, "mqtt": s.mqtt, "mqtt_tls": s.mqtt_tls, "broker": s.broker,
+            "pid": std::process::id(), "room": self.room, "mqtt": s.mqtt, "mqtt_tls": s.mqtt_tls, "web": s.web, "web_tls": s.web_tls,
+            "broker": s.broker,
             "audio": audio, "public_host": s.public_host, "operations": s.operations, "management": s.management,
         })
         .to_string()
@@ -59,7 +60,9 @@ impl fmt::Display for Greeting {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
         writeln!(f, "evenkeel {}, room: {}", env!("CARGO_PKG_VERSION"), self.room)?;
-        for (name, addresses) in [("MQTT", &s.mqtt), ("MQTT, TLS", &s.mqtt_tls)] {
+        for (name, addresses) in
+            [("MQTT", &s.mqtt), ("MQTT, TLS", &s.mqtt_tls), ("WebSocket", &s.web), ("… TLS", &s.web_tls)]
+        {
             if !addresses.is_empty() {
                 writeln!(f, "  {name:<11}{}", list(addresses))?;
             }

@@ -6,7 +6,9 @@ use super::session::{Backlog, Reply, RoomLink, Session};
 use super::{Call, EndReason, Grant, Mqtt, Note, Output, Receipt};
 use crate::device::answer::{self, HelloAnswer};
 use crate::device::message::{Hello, Incoming, ListenState, Message};
-use crate::media::{DownlinkFormat, Encryption, Gate, MediaCommand, Open, PlaceError, ReplyId, SessionKey};
+use crate::media::{
+    DownlinkFormat, Encryption, Gate, MediaCommand, Open, PlaceError, ReplyId, SessionKey, Transport,
+};
 use crate::room::RoomCommand;
 
 impl Call {
@@ -34,11 +36,12 @@ impl Call {
 
     fn begin(&mut self, hello: Box<Hello>, grant: Grant, now: Time) {
         let Grant { placement, session_id, key, source, route } = grant;
-        let encryption = self.suite(&hello);
+        let (transport, encryption) = (hello.transport, self.suite(&hello));
         let key = SessionKey::new(encryption, &key);
         let media = placement.media;
         let downlink = self.config.downlink;
         let open = Open {
+            transport,
             encryption,
             key: key.clone(),
             session_id: session_id.clone(),
@@ -52,9 +55,13 @@ impl Call {
             first_datagram_limit: self.config.first_datagram_limit,
         };
         self.media_command(media, MediaCommand::Open(Box::new(open)));
-        let answer =
-            HelloAnswer { session_id: session_id.clone(), placement, encryption, key, audio: downlink };
-        self.say(answer.to_json());
+        self.say(match transport {
+            Transport::Udp => {
+                let session_id = session_id.clone();
+                HelloAnswer { session_id, placement, encryption, key, audio: downlink }.to_json()
+            }
+            Transport::WebSocket => answer::websocket_hello(&session_id, downlink),
+        });
         self.note(Note::SessionBegan);
         if let Some(mcp) = self.mcp.as_mut().filter(|_| hello.mcp) {
             mcp.handle_session(now);
@@ -66,7 +73,7 @@ impl Call {
             room: RoomLink::Waiting,
             reply: Reply::Silent,
             in_lane: route.is_in_lane(),
-            seen: false,
+            seen: transport == Transport::WebSocket,
             owes_stop: false,
             listening: None,
             backlog: Backlog::default(),

@@ -39,7 +39,8 @@ impl Call {
                     self.reply_played(now);
                 }
             }
-            MediaEvent::Stats(_) => {}
+            // Audio goes past the call: to its device it is not news.
+            MediaEvent::Stats(_) | MediaEvent::Downlink { .. } => {}
             MediaEvent::KeyExhausted => self.end(EndReason::KeyExhausted, true, now),
             MediaEvent::Failed(_) | MediaEvent::Closed(_) => self.end(EndReason::MediaFailed, true, now),
         }

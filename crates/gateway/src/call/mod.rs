@@ -29,7 +29,7 @@ use self::session::{Reply, RoomLink, Session};
 use crate::device::answer;
 use crate::device::mcp::{DeviceMcp, McpConfig, McpError, Token};
 use crate::device::message::AudioParams;
-use crate::media::{Encryption, MediaCommand, MediaId, Placement, Route, SourcePolicy};
+use crate::media::{Encryption, MediaCommand, MediaId, Placement, Route, SourcePolicy, Transport};
 use crate::room::{RoomCommand, RoomId};
 
 /// How calls are held. Shared by all calls of a gateway.
@@ -326,6 +326,10 @@ impl Call {
                 mcp.handle_gone();
             }
             self.note(Note::MqttLost);
+            // A WebSocket carries the audio too, and who comes back says hello: nothing of the session is left.
+            if self.session.as_ref().is_some_and(|s| s.hello.transport == Transport::WebSocket) {
+                self.end(EndReason::MqttGone, false, now);
+            }
             self.settle();
         }
     }

@@ -24,6 +24,7 @@ use crate::device::limits::Rate;
 use crate::device::mcp::McpConfig;
 use crate::device::message::AudioParams;
 use crate::device::mqtt::EndpointConfig;
+use crate::device::websocket::WebConfig;
 use crate::media::Encryption;
 use crate::room::livekit::LiveKitRooms;
 use crate::room::websocket::servers::Servers;
@@ -40,6 +41,12 @@ pub struct Effective {
     pub gatekeeper: Gatekeeper,
     /// Where to listen without TLS.
     pub mqtt_listen: Vec<SocketAddr>,
+    /// For devices on WebSocket.
+    pub web: WebConfig,
+    /// Where to listen for WebSockets without TLS.
+    pub web_listen: Vec<SocketAddr>,
+    /// The same with TLS.
+    pub web_tls_listen: Vec<SocketAddr>,
     /// What was decided about devices without credentials, for the log.
     pub anonymous: Anonymous,
 }
@@ -62,7 +69,7 @@ impl Anonymous {
         match self {
             Self::Refused => "devices need a password signed with the signature key",
             Self::Loopback => {
-                "no signature key is set: MQTT listens on loopback only, and everyone there is let in; \
+                "no signature key is set: MQTT and WebSocket listen on loopback only, and everyone there is let in; \
                  set devices.signature_key (MQTT_SIGNATURE_KEY) to serve other machines"
             }
             Self::Everywhere => {
@@ -107,6 +114,11 @@ impl Config {
         if !m.tls_listen.is_empty() && (m.tls_certificate.is_empty() || m.tls_key.is_empty()) {
             return Err(wrong("mqtt.tls_listen", "needs mqtt.tls_certificate and mqtt.tls_key"));
         }
+        let w = &self.web;
+        if !w.tls_listen.is_empty() && (w.tls_certificate.is_empty() || w.tls_key.is_empty()) {
+            return Err(wrong("web.tls_listen", "needs web.tls_certificate and web.tls_key"));
+        }
+        let confined = |addresses: &[SocketAddr]| addresses.iter().map(|a| anonymous.confine(*a)).collect();
         Ok(Effective {
             hub,
             endpoint: EndpointConfig {
@@ -117,7 +129,16 @@ impl Config {
                 write_limit: m.write_limit,
             },
             gatekeeper: Gatekeeper::new(d.signature_key.expose()),
-            mqtt_listen: m.listen.iter().map(|address| anonymous.confine(*address)).collect(),
+            mqtt_listen: confined(&m.listen),
+            web: WebConfig {
+                max_message: w.max_payload,
+                connect_limit: w.connect_limit,
+                max_connections: w.max_connections,
+                write_limit: w.write_limit,
+                token_lifetime: w.token_lifetime,
+            },
+            web_listen: confined(&w.listen),
+            web_tls_listen: confined(&w.tls_listen),
             anonymous,
         })
     }
@@ -333,6 +354,7 @@ mod tests {
         let effective = Config::default().effective().unwrap();
         assert_eq!(*effective.hub.call, CallConfig::default());
         assert_eq!(effective.endpoint, EndpointConfig::default());
+        assert_eq!(effective.web, WebConfig::default());
         let (hub, default) = (effective.hub, HubConfig::default());
         assert_eq!((hub.limits, hub.source), (default.limits, default.source));
         assert_eq!(hub.loopback, default.loopback);
@@ -385,11 +407,12 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_together_are_refused() {
         type Change = fn(&mut Config);
-        let cases: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 5] = [
             (|c| c.media.sample_rate = 44_100, "media.sample_rate"),
             (|c| c.media.frame_duration = 30.0, "media.frame_duration"),
             (|c| c.media.sealed = vec!["rot13".into()], "media.sealed"),
             (|c| c.mqtt.tls_listen = c.mqtt.listen.clone(), "mqtt.tls_listen"),
+            (|c| c.web.tls_listen = c.web.listen.clone(), "web.tls_listen"),
         ];
         for (change, field) in cases {
             let mut config = Config::default();

@@ -180,6 +180,27 @@ sections! {
         /// How long a device may take to read what it is sent.
         write_limit: Duration = seconds(10);
     }
+    /// Devices that call over WebSocket.
+    web: Web {
+        /// Where to listen without TLS; addresses. Empty means nowhere.
+        listen: Vec<SocketAddr> = address("0.0.0.0:8086");
+        /// Where to listen with TLS; addresses. Costs some 20 kB a connection.
+        tls_listen: Vec<SocketAddr> = Vec::new();
+        /// The certificate chain for TLS; a PEM file.
+        tls_certificate: String = String::new();
+        /// The private key for TLS; a PEM file.
+        tls_key: String = String::new();
+        /// How long after it was signed a device's token is good.
+        token_lifetime: Duration = seconds(30 * 24 * 3600);
+        /// The longest message, in bytes.
+        max_payload: usize = 8192;
+        /// How long a connection may take until it is a WebSocket.
+        connect_limit: Duration = seconds(10);
+        /// Connections in all; beyond it new ones are closed. Costs a file and some 10 kB each.
+        max_connections: usize = 20_000;
+        /// How long a device may take to read what it is sent.
+        write_limit: Duration = seconds(10);
+    }
     /// An external MQTT broker, for more than one gateway.
     broker: Broker {
         /// `mqtt://host:port` or `mqtts://host:port`. Empty means none.

@@ -9,11 +9,13 @@ use evenkeel_core::units::Time;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::hub::{Hub, Link, Outgoing, Profile};
-use crate::call::{Call, Grant, Note, Output, Receipt};
+use super::hub::{Content, Hub, Link, Outgoing, Profile};
+use crate::call::{Call, EndReason, Grant, Note, Output, Receipt};
 use crate::device::mcp::{McpError, Token};
 use crate::device::message::{Hello, Incoming, Message};
-use crate::media::{MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, Route, SendError};
+use crate::media::{
+    MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, Route, SendError, Transport,
+};
 use crate::ops::counters::Counter;
 use crate::room::Room;
 
@@ -37,6 +39,15 @@ pub enum Inbox {
     /// The lane took a packet from the device.
     Uplink {
         /// From which session.
+        media: MediaId,
+        /// The packet.
+        opus: Bytes,
+        /// Its timestamp.
+        timestamp: u32,
+    },
+    /// The lane gave a packet for the device.
+    Downlink {
+        /// Of which session.
         media: MediaId,
         /// The packet.
         opus: Bytes,
@@ -206,6 +217,7 @@ impl Actor {
             Inbox::Written(receipt) => self.call.handle_written(receipt, now),
             Inbox::Media(media, event) => self.call.handle_media(media, *event, now),
             Inbox::Uplink { media, opus, timestamp } => self.call.handle_uplink(media, opus, timestamp, now),
+            Inbox::Downlink { media, opus, timestamp } => self.play(media, opus, timestamp),
             Inbox::Command(command) => {
                 let Command { method, params, limit, reply } = *command;
                 let token = Token(self.next_token);
@@ -266,19 +278,37 @@ impl Actor {
         }
         self.hub.registry.note(self.media, note, self.hub.clock.now());
         tracing::debug!(client = &*self.profile.client, ?note);
-        if matches!(note, Note::SessionEnded(_)) {
+        if let Note::SessionEnded(reason) = note {
             self.media = None;
+            // To a device on WebSocket a session is its connection. What was said before is still written.
+            if self.profile.transport == Transport::WebSocket
+                && reason != EndReason::NewHello
+                && let Some(outlet) = self.outlet.take()
+            {
+                self.hub.let_go(&self.profile.client, &outlet);
+            }
         }
     }
 
     fn say(&mut self, text: String, receipt: Option<Receipt>) {
         let Some(outlet) = &self.outlet else { return };
         let receipt = receipt.map(|receipt| (receipt, self.own.clone()));
-        let outgoing = Outgoing { topic: Arc::clone(&self.profile.topic), text, receipt };
+        let topic = Arc::clone(&self.profile.topic);
+        let outgoing = Outgoing { topic, content: Content::Text(text), receipt };
         if let Err(mpsc::error::TrySendError::Full(_)) = outlet.try_send(outgoing) {
             // A device that does not read cannot be told anything: its connection goes, its call may stay.
             self.hub.registry.counters.add(Counter::SlowReader);
             self.hub.drop_link(&self.profile.client);
+        }
+    }
+
+    /// Audio of the current session goes out on the device's connection; what there is no place for is dropped.
+    fn play(&mut self, media: MediaId, opus: Bytes, timestamp: u32) {
+        let Some(outlet) = self.outlet.as_ref().filter(|_| self.call.media() == Some(media)) else { return };
+        let topic = Arc::clone(&self.profile.topic);
+        let content = Content::Audio { opus, timestamp };
+        if outlet.try_send(Outgoing { topic, content, receipt: None }).is_err() {
+            self.hub.registry.counters.add(Counter::AudioDropped);
         }
     }
 

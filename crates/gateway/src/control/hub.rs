@@ -20,20 +20,34 @@ use crate::device::credentials::{Gatekeeper, Identity, Mac};
 use crate::device::limits::{Bucket, Buckets, network_of};
 use crate::device::mcp::McpError;
 use crate::device::message::{Incoming, Message};
-use crate::media::{EventReceiver, MediaEvent, MediaId, MediaPlane, SourcePolicy};
+use crate::media::{EventReceiver, MediaCommand, MediaEvent, MediaId, MediaPlane, SourcePolicy, Transport};
 use crate::ops::counters::Counter;
 use crate::ops::registry::Registry;
 use crate::room::Room;
 
-/// A message to a device on its way to the connection.
+/// What is on its way to a device's connection.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The topic of the device.
     pub topic: Arc<str>,
-    /// The JSON text.
-    pub text: String,
+    /// What.
+    pub content: Content,
     /// Whom to tell once it is written.
     pub receipt: Option<(Receipt, mpsc::WeakSender<Inbox>)>,
+}
+
+/// What goes over a device's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// JSON text.
+    Text(String),
+    /// An Opus packet ([`Transport::WebSocket`] only).
+    Audio {
+        /// The packet.
+        opus: Bytes,
+        /// Media time in ms.
+        timestamp: u32,
+    },
 }
 
 impl Outgoing {
@@ -108,6 +122,8 @@ pub struct Profile {
     pub topic: Arc<str>,
     /// The address its messages come from; not known of devices behind a broker.
     pub ip: Option<IpAddr>,
+    /// How its audio travels.
+    pub transport: Transport,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -162,10 +178,24 @@ impl Hub {
         ip: Option<IpAddr>,
         outlet: Outlet,
     ) -> Attachment {
+        self.attach_by(Transport::Udp, identity, topic, ip, outlet)
+    }
+
+    /// As [`Hub::attach`], for a device whose audio travels like this.
+    #[must_use]
+    pub fn attach_by(
+        self: &Arc<Self>,
+        transport: Transport,
+        identity: Identity,
+        topic: String,
+        ip: Option<IpAddr>,
+        outlet: Outlet,
+    ) -> Attachment {
         let now = self.clock.now();
         let client: Arc<str> = identity.client.text.as_str().into();
         let mac = identity.client.mac;
-        let profile = Arc::new(Profile { client: Arc::clone(&client), identity, topic: topic.into(), ip });
+        let profile =
+            Arc::new(Profile { client: Arc::clone(&client), identity, topic: topic.into(), ip, transport });
         let mut devices = lock(&self.devices);
         devices.next_generation += 1;
         let generation = devices.next_generation;
@@ -214,6 +244,18 @@ impl Hub {
     /// Closes the connection of a device that does not read.
     pub(super) fn drop_link(&self, client: &str) {
         if let Some(device) = lock(&self.devices).by_client.get_mut(client) {
+            device.outlet = None;
+            if let Some(actor) = &device.actor {
+                actor.link.send_replace(None);
+            }
+        }
+    }
+
+    /// Closes this connection of a device, once what was said before is written; a newer one stays.
+    pub(super) fn let_go(&self, client: &str, outlet: &Outlet) {
+        let mut devices = lock(&self.devices);
+        let Some(device) = devices.by_client.get_mut(client) else { return };
+        if device.outlet.as_ref().is_some_and(|current| current.same_channel(outlet)) {
             device.outlet = None;
             if let Some(actor) = &device.actor {
                 actor.link.send_replace(None);
@@ -310,6 +352,9 @@ impl Hub {
                 MediaEvent::FirstDatagram { from } => {
                     self.registry.seen(media, from);
                     Inbox::Media(media, Box::new(event))
+                }
+                MediaEvent::Downlink { packet, timestamp } => {
+                    Inbox::Downlink { media, opus: Bytes::copy_from_slice(packet.opus()), timestamp }
                 }
                 other => Inbox::Media(media, Box::new(other)),
             };
@@ -494,6 +539,13 @@ impl Attachment {
                 return self.answer(answer::error(&error.to_string()));
             }
         };
+        if let Message::Hello(hello) = &incoming.message
+            && hello.transport != self.profile.transport
+        {
+            counters.add(Counter::BadMessages);
+            let name = self.profile.transport.name();
+            return self.answer(answer::error(&format!("`transport` must be \"{name}\" on this connection")));
+        }
         if matches!(incoming.message, Message::Hello(_)) && !self.may_hello(now) {
             counters.add(Counter::HelloRate);
             return self.answer(answer::error("too many hellos; try again in a few seconds"));
@@ -505,6 +557,18 @@ impl Attachment {
                 // The call's task ended in between: another is started.
                 Err(mpsc::error::SendError(returned)) => message = returned,
             }
+        }
+    }
+
+    /// Hands an Opus packet of the device to its lane. What the lane has no place for, or no session, is dropped.
+    pub fn hear(&self, opus: Bytes, timestamp: u32) {
+        let devices = lock(&self.hub.devices);
+        let actor = devices.by_client.get(&*self.profile.client).and_then(|device| device.actor.as_ref());
+        let media = actor.and_then(|actor| actor.media);
+        drop(devices);
+        let sent = media.map(|media| self.hub.plane.send(media, MediaCommand::Uplink { opus, timestamp }));
+        if !matches!(sent, Some(Ok(()))) {
+            self.hub.registry.counters.add(Counter::AudioDropped);
         }
     }
 
@@ -520,7 +584,11 @@ impl Attachment {
 
     fn answer(&self, text: String) {
         if let Some(outlet) = self.outlet.upgrade() {
-            let _ = outlet.try_send(Outgoing { topic: Arc::clone(&self.profile.topic), text, receipt: None });
+            let _ = outlet.try_send(Outgoing {
+                topic: Arc::clone(&self.profile.topic),
+                content: Content::Text(text),
+                receipt: None,
+            });
         }
     }
 }

@@ -9,7 +9,7 @@ mod settings;
 
 pub use actor::{Command, INBOX_CAPACITY, Inbox};
 pub use clock::Clock;
-pub use hub::{Attachment, Hub, OUTLET_CAPACITY, Outgoing, Outlet, Profile};
+pub use hub::{Attachment, Content, Hub, OUTLET_CAPACITY, Outgoing, Outlet, Profile};
 pub use pairing::{Accepted, Pairing, RINGING, Requested};
 pub use rooms::RoomMaker;
 pub use settings::{HubConfig, SourceRule};

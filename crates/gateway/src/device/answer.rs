@@ -42,6 +42,18 @@ impl HelloAnswer {
     }
 }
 
+/// The answer to a `hello` over WebSocket, whose audio takes the same connection.
+#[must_use]
+pub fn websocket_hello(session_id: &str, audio: AudioParams) -> String {
+    json!({
+        "type": "hello",
+        "transport": "websocket",
+        "session_id": session_id,
+        "audio_params": audio.to_json(),
+    })
+    .to_string()
+}
+
 /// The header that devices copy and fill in: type 1, no flags, the connection id, and zeros.
 #[must_use]
 pub fn nonce_template(connection_id: u32) -> [u8; 16] {

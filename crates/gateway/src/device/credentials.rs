@@ -5,10 +5,11 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -155,6 +156,12 @@ pub enum CredentialError {
     /// The password is missing or wrong.
     #[error("the password is missing or wrong")]
     Password,
+    /// The token is missing, malformed or signed with another key.
+    #[error("the token is missing or wrong")]
+    Token,
+    /// The token was good once.
+    #[error("the token has expired; the device must be provisioned anew")]
+    Expired,
     /// A two-part client id, which nothing can prove, while a key is set.
     #[error("a client id without UUID cannot be signed; the device must be provisioned anew")]
     Unsigned,
@@ -166,7 +173,7 @@ impl CredentialError {
     pub fn connack_code(self) -> u8 {
         match self {
             Self::ClientId | Self::Mac | Self::TooLong { what: "client id", .. } => 2,
-            Self::TooLong { .. } | Self::Username | Self::Password => 4,
+            Self::TooLong { .. } | Self::Username | Self::Password | Self::Token | Self::Expired => 4,
             Self::Unsigned => 5,
         }
     }
@@ -226,6 +233,42 @@ impl Gatekeeper {
             .map_err(|_| CredentialError::Password)?;
         Ok(Identity { client, provisioned_ip: provisioned_ip(username)? })
     }
+
+    /// Whether a device on WebSocket may in: by a token as [`sign_token`] makes it for `subject`, which at `now` (since
+    /// 1970) is no older than `lifetime`. Compared in constant time.
+    ///
+    /// # Errors
+    /// [`CredentialError`] says why not.
+    pub fn check_token(
+        &self,
+        client: ClientId,
+        subject: &str,
+        token: Option<&str>,
+        now: Duration,
+        lifetime: Duration,
+    ) -> Result<Identity, CredentialError> {
+        let Some(key) = &self.key else {
+            return Ok(Identity { client, provisioned_ip: None });
+        };
+        let (signature, unix) = token.and_then(|t| t.split_once('.')).ok_or(CredentialError::Token)?;
+        let signed = unix.parse().map(Duration::from_secs).map_err(|_| CredentialError::Token)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| CredentialError::Token)?;
+        hmac::verify(key, format!("{subject}|{unix}").as_bytes(), &signature)
+            .map_err(|_| CredentialError::Token)?;
+        if now.saturating_sub(signed) > lifetime {
+            return Err(CredentialError::Expired);
+        }
+        Ok(Identity { client, provisioned_ip: None })
+    }
+}
+
+/// The bearer token of a device on WebSocket, as a provisioning server makes it at `unix` (seconds since 1970):
+/// `<HMAC-SHA256 of "subject|unix", base64url without padding>.<unix>`. The subject is `CLIENT_ID|DEVICE_ID`.
+#[must_use]
+pub fn sign_token(key: &str, subject: &str, unix: u64) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    let signature = hmac::sign(&key, format!("{subject}|{unix}").as_bytes());
+    format!("{}.{unix}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// The password of a device, as a provisioning server makes it.
@@ -312,6 +355,27 @@ mod tests {
         assert!(!gate.is_signed());
         assert!(gate.check("a@@@AA:BB:CC:DD:EE:FF", None, None).is_ok());
         assert_eq!(gate.check("a", None, None), Err(CredentialError::ClientId));
+    }
+
+    /// Computed with `openssl dgst -sha256 -hmac topsecret -binary | basenc --base64url`, as servers do.
+    #[test]
+    fn tokens_are_checked_for_who_and_when() {
+        let client = || ClientId::from_str("websocket@@@aa_bb_cc_dd_ee_ff@@@u").unwrap();
+        let token = "2i6bZKiHs0w97VrFXRpyqXERjNqgcCqok6qM0lE7whw.1700000000";
+        let subject = "u|aa:bb:cc:dd:ee:ff";
+        assert_eq!(sign_token("topsecret", subject, 1_700_000_000), token);
+        let gate = Gatekeeper::new(Some("topsecret"));
+        let check = |subject: &str, token: Option<&str>, now| {
+            gate.check_token(client(), subject, token, Duration::from_secs(now), Duration::from_secs(100))
+        };
+        assert!(check(subject, Some(token), 1_700_000_100).is_ok());
+        assert_eq!(check(subject, Some(token), 1_700_000_101), Err(CredentialError::Expired));
+        for wrong in [None, Some(""), Some("."), Some("2i6b.1700000000"), Some(&token[..token.len() - 1])] {
+            assert_eq!(check(subject, wrong, 1_700_000_000), Err(CredentialError::Token), "{wrong:?}");
+        }
+        assert_eq!(check("v|aa:bb:cc:dd:ee:ff", Some(token), 1_700_000_000), Err(CredentialError::Token));
+        let open = Gatekeeper::new(None);
+        assert!(open.check_token(client(), subject, None, Duration::ZERO, Duration::ZERO).is_ok());
     }
 
     proptest! {

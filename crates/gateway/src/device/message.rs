@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::envelope::{Envelope, Limits};
-use crate::media::Encryption;
+use crate::media::{Encryption, Transport};
 
 /// A message from a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +51,8 @@ pub enum Message {
 /// The first message of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hello {
+    /// How it wants to send and be sent audio.
+    pub transport: Transport,
     /// Whether the device speaks MCP.
     pub mcp: bool,
     /// Whether the device cancels echo with the server's help, by timestamps.
@@ -217,17 +219,28 @@ impl Hello {
     fn read(object: &Map<String, Value>) -> Result<Self, MessageError> {
         let version =
             number(object, "version", "version")?.ok_or(MessageError::Missing { field: "version" })?;
-        if version != 3.0 {
-            return Err(MessageError::Value { field: "version", expected: "3" });
-        }
-        match string(object, "transport", "transport")? {
-            None | Some("udp") => {}
-            Some(_) => return Err(MessageError::Value { field: "transport", expected: "\"udp\"" }),
+        let transport = match string(object, "transport", "transport")? {
+            None => Transport::Udp,
+            Some(name) => [Transport::Udp, Transport::WebSocket]
+                .into_iter()
+                .find(|t| t.name() == name)
+                .ok_or(MessageError::Value { field: "transport", expected: "\"udp\" or \"websocket\"" })?,
+        };
+        match transport {
+            Transport::Udp if version != 3.0 => {
+                return Err(MessageError::Value { field: "version", expected: "3" });
+            }
+            // The version of its binary frames.
+            Transport::WebSocket if ![1.0, 2.0, 3.0].contains(&version) => {
+                return Err(MessageError::Value { field: "version", expected: "1, 2 or 3" });
+            }
+            _ => {}
         }
         let features = nested(object, "features")?;
         let flag = |name, path| features.map_or(Ok(None), |f| boolean(f, name, path));
         flag("glyph_push", "features.glyph_push")?;
         Ok(Self {
+            transport,
             mcp: flag("mcp", "features.mcp")?.unwrap_or(false),
             aec: flag("aec", "features.aec")?.unwrap_or(false),
             sealed: features.map_or(Ok(Vec::new()), read_sealed)?,

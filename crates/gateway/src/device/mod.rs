@@ -8,3 +8,4 @@ pub mod limits;
 pub mod mcp;
 pub mod message;
 pub mod mqtt;
+pub mod websocket;

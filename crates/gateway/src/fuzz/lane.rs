@@ -13,7 +13,7 @@ use super::source::Source;
 use crate::lane::{Lane, LaneConfig};
 use crate::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, Open, ReplyId, Route,
-    SessionKey, SourcePolicy, events,
+    SessionKey, SourcePolicy, Transport, events,
 };
 
 const SESSIONS: usize = 4;
@@ -48,6 +48,7 @@ struct World {
 }
 
 struct Device {
+    transport: Transport,
     sealer: Sealer,
     opener: Opener,
     connection_id: u32,
@@ -91,7 +92,9 @@ impl World {
         let connection_id = 0x100 + n as u32;
         let suite = Suite::from_name(encryption.name()).expect("it has that name");
         let keys = SessionKeys::new(suite, key.expose(), connection_id, b"fuzz").expect("the key fits");
+        let transport = if serial % 4 == 3 { Transport::WebSocket } else { Transport::Udp };
         self.devices[n] = Some(Device {
+            transport,
             sealer: Sealer::new(&keys, Direction::Uplink, 0),
             opener: Opener::new(&keys, Direction::Downlink, PayloadKind::Opus),
             connection_id,
@@ -99,6 +102,7 @@ impl World {
         });
         self.serials[n] = serial;
         let open = Open {
+            transport,
             encryption,
             key,
             session_id: "fuzz".into(),
@@ -121,6 +125,11 @@ impl World {
         let opus = opus(source);
         let replays = source.byte().is_multiple_of(8);
         let Some(device) = &mut self.devices[n] else { return };
+        if device.transport == Transport::WebSocket {
+            let media = MediaId { lane: 0, serial: self.serials[n] };
+            let command = MediaCommand::Uplink { opus: opus.into(), timestamp: u32::from(source.byte()) };
+            return self.lane.handle_command(self.now, media, command);
+        }
         if !replays || device.last_datagram.is_empty() {
             let mut datagram = vec![0; opus.len() + device.sealer.overhead()];
             datagram[HEADER_LEN..HEADER_LEN + opus.len()].copy_from_slice(&opus);
@@ -194,6 +203,7 @@ impl World {
         while let Some((_, len)) = self.lane.poll_transmit(self.now, &mut datagram) {
             let id = u32::from_be_bytes([datagram[4], datagram[5], datagram[6], datagram[7]]);
             let device = self.devices[id as usize - 0x100].as_mut().expect("a session that is open");
+            assert_eq!(device.transport, Transport::Udp, "a datagram to a device that takes none");
             let opened = device.opener.open(&mut datagram[..len]).expect("the device can open it");
             assert!(opened.header.is_downlink() && opened.header.timestamp != 0);
         }

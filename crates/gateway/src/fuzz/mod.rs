@@ -17,6 +17,8 @@ use crate::device::broker;
 use crate::device::envelope::Limits;
 use crate::device::message::Incoming;
 use crate::device::mqtt::codec::{self, MqttError};
+use crate::device::websocket::frame::{self as device_frame, Frame, Version};
+use crate::device::websocket::request::Caller;
 use crate::room::RoomEvent;
 use crate::room::websocket::frame::{self, ServerText};
 
@@ -37,6 +39,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("gateway_mqtt_stream", mqtt_stream),
     ("gateway_room_events", room_events),
     ("gateway_settings", settings),
+    ("gateway_websocket_device", websocket_device),
 ];
 
 /// Runs one target on one input.
@@ -71,6 +74,25 @@ pub fn chat_server_frame(bytes: &[u8]) {
         frame::parse_text(bytes)
     {
         assert_eq!(envelope.text().as_bytes(), bytes, "the text is kept as it was");
+    }
+}
+
+/// Any bytes as what a device on WebSocket sends, in each version, and as the query string of its upgrade: parsed or
+/// refused, never more than is there.
+pub fn websocket_device(bytes: &[u8]) {
+    let frame = Bytes::copy_from_slice(bytes);
+    for version in Version::ALL {
+        if let Ok(Frame::Audio { opus, timestamp }) = device_frame::parse(version, &frame) {
+            assert!(!opus.is_empty() && opus.len() + version.header_len() <= bytes.len());
+            let again = Bytes::from(device_frame::emit(version, timestamp, &opus));
+            assert_eq!(device_frame::parse(version, &again), Ok(Frame::Audio { opus, timestamp }));
+        }
+    }
+    if let Ok(query) = std::str::from_utf8(bytes)
+        && let Ok(caller) = Caller::read(|_| None, Some(query))
+    {
+        assert_eq!(caller.client.text.parse(), Ok(caller.client.clone()), "a name is read as it was written");
+        assert!(!caller.client.text.contains(char::is_control));
     }
 }
 
@@ -167,6 +189,16 @@ mod tests {
         #[test]
         fn chat_server_frames(bytes in proptest::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..64)) {
             super::chat_server_frame(&bytes);
+        }
+
+        #[test]
+        fn websocket_devices(bytes in proptest::collection::vec(prop_oneof![Just(0u8), 0u8..4, any::<u8>()], 0..64)) {
+            super::websocket_device(&bytes);
+        }
+
+        #[test]
+        fn websocket_queries(query in "(device-id=(aabbccddeeff|%61a%3A)&|client-id=(u|%40@@|%00)&|protocol-version=[1-4]&|x&){0,5}") {
+            super::websocket_device(query.as_bytes());
         }
 
         #[test]

@@ -40,6 +40,7 @@ use self::guest::{Errand, Guest};
 use self::reports::{Reports, Totals};
 use self::ring::Budget;
 use self::session::{Session, Shared, Transmit, micros};
+use self::uplink::Refusal;
 use crate::media::{
     EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, UplinkPacket,
 };
@@ -98,6 +99,9 @@ pub struct Lane {
     retry: Option<Time>,
 }
 
+/// An Opus packet for the session of another device, if what was handled gave one.
+type Forward<'a> = Option<(MediaId, &'a [u8])>;
+
 /// A packet that is about to leave.
 struct Departure {
     slot: u32,
@@ -140,6 +144,7 @@ impl Lane {
         match command {
             MediaCommand::Open(open) => self.open(now, media, &open),
             MediaCommand::Close => self.close(media),
+            MediaCommand::Uplink { opus, timestamp } => self.handle_stream(now, media, &opus, timestamp),
             command => {
                 let Some(&slot) = self.by_serial.get(&media.serial) else { return };
                 self.with(slot, now, |session, shared| session.handle_command(command, shared));
@@ -184,6 +189,19 @@ impl Lane {
             return;
         };
         let handled = self.with(slot, now, |session, shared| session.handle_datagram(from, datagram, shared));
+        self.follow(now, handled);
+    }
+
+    /// Takes a packet that came over a device's connection.
+    fn handle_stream(&mut self, now: Time, media: MediaId, opus: &[u8], timestamp: u32) {
+        let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+        self.totals.received += 1;
+        let handled = self.with(slot, now, |session, shared| session.handle_stream(opus, timestamp, shared));
+        self.follow(now, handled);
+    }
+
+    /// Does with what a device said whatever its session could not.
+    fn follow(&mut self, now: Time, handled: Option<Result<Forward<'_>, Refusal>>) {
         match handled {
             Some(Ok(Some((peer, opus)))) => self.bring_to_peer(now, peer, opus),
             Some(Err(refusal)) => self.totals.refuse(refusal),
@@ -223,12 +241,14 @@ impl Lane {
         while let Some((due, slot)) = self.sends.first()
             && due <= horizon
         {
-            let missed = self.session(slot).map_or(0, |session| session.missed());
+            let counts = |lane: &Self| lane.session(slot).map_or((0, 0), |s| (s.missed(), s.sent()));
+            let (missed, before) = counts(self);
             let sent =
                 self.with(slot, now, |session, shared| session.poll_transmit(horizon, datagram, shared));
-            self.totals.missed += self.session(slot).map_or(0, |session| session.missed()) - missed;
+            let (missed_now, sent_now) = counts(self);
+            self.totals.missed += missed_now - missed;
+            self.totals.sent += sent_now - before;
             if let Some(transmit) = sent.flatten() {
-                self.totals.sent += 1;
                 let Transmit { due, played_out, .. } = transmit;
                 self.departures.push(Departure { slot, due, played_out });
                 return Some((transmit.to, transmit.len));

@@ -280,7 +280,8 @@ impl MediaPlane for Plane {
         };
         let queue = &port.commands;
         // Audio is refused while there is still room for what matters more.
-        if matches!(command, MediaCommand::Downlink { .. }) && queue.len() >= queue.limit() / 4 * 3 {
+        let is_audio = matches!(command, MediaCommand::Downlink { .. } | MediaCommand::Uplink { .. });
+        if is_audio && queue.len() >= queue.limit() / 4 * 3 {
             return Err(SendError::Full(command));
         }
         let closes = matches!(command, MediaCommand::Close);

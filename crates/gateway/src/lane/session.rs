@@ -19,7 +19,7 @@ use super::uplink::{Heard, Refusal, Uplink};
 use super::voices::Said;
 use crate::media::{
     Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, ReplyId, Route, STATS_INTERVAL,
-    UplinkPacket,
+    Transport, UplinkPacket,
 };
 
 /// How often [`MediaEvent::AudioActive`] is said at most.
@@ -34,7 +34,8 @@ pub(super) struct Session {
     pub(super) connection_id: u32,
     uplink: Uplink,
     downlink: Downlink,
-    sealer: Sealer,
+    /// Seals datagrams; `None` where packets leave over the device's connection.
+    sealer: Option<Sealer>,
     stamps: Stamps,
     route: Route,
     parrot: Parrot,
@@ -84,22 +85,28 @@ impl Session {
         };
         let session_id = open.session_id.as_bytes();
         let keys = SessionKeys::new(suite, open.key.expose(), open.connection_id, session_id)?;
-        let opener = Opener::new(&keys, Direction::Uplink, PayloadKind::Opus);
+        let is_udp = open.transport == Transport::Udp;
+        let opener = is_udp.then(|| Opener::new(&keys, Direction::Uplink, PayloadKind::Opus));
+        let sealer = is_udp.then(|| Sealer::new(&keys, Direction::Downlink, random));
         let mut downlink = Downlink::new(open.downlink.frame_duration);
         downlink.set_live(is_live(open.route));
+        if !is_udp {
+            // Its connection is there, so it can be sent to at once.
+            downlink.handle_address(now);
+        }
         Ok(Self {
             media,
             connection_id: open.connection_id,
             uplink: Uplink::new(opener, open.source),
             downlink,
-            sealer: Sealer::new(&keys, Direction::Downlink, random),
+            sealer,
             stamps: Stamps::default(),
             route: open.route,
             parrot: Parrot::default(),
             guest: None,
             rate: open.downlink.sample_rate,
             opened: now,
-            first_limit: Some(now + open.first_datagram_limit),
+            first_limit: is_udp.then(|| now + open.first_datagram_limit),
             // Spread, so that thousands that open together do not report together.
             next_stats: now + STATS_INTERVAL.mul_f64(0.5 + f64::from(random >> 16) / 65_536.0),
             last_active: None,
@@ -132,9 +139,35 @@ impl Session {
             self.downlink.handle_address(shared.now);
             shared.reports.insist(self.media, MediaEvent::FirstDatagram { from });
         }
+        Ok(self.hear(heard, shared))
+    }
+
+    /// A packet that came over the device's connection. Returns as [`Session::handle_datagram`].
+    pub(super) fn handle_stream<'a>(
+        &mut self,
+        opus: &'a [u8],
+        timestamp: u32,
+        shared: &mut Shared<'_>,
+    ) -> Result<Option<(MediaId, &'a [u8])>, Refusal> {
+        // Datagrams are the only way in where there are datagrams.
+        let heard = if self.sealer.is_some() {
+            Err(Refusal::Source)
+        } else {
+            self.uplink.handle_stream(shared.now, opus, timestamp)
+        };
+        match heard {
+            Ok(heard) => Ok(self.hear(heard, shared)),
+            Err(refusal) => {
+                self.refused += 1;
+                Err(refusal)
+            }
+        }
+    }
+
+    fn hear<'a>(&mut self, heard: Heard<'a>, shared: &mut Shared<'_>) -> Option<(MediaId, &'a [u8])> {
         // A decoder cannot use a packet whose successor it had; nobody behind us puts them in order.
         if heard.is_late {
-            return Ok(None);
+            return None;
         }
         if !matches!(self.route, Route::Control) {
             self.note_active(shared);
@@ -146,10 +179,10 @@ impl Session {
                 self.loopback_end = Some(shared.now + LOOPBACK_PAUSE);
                 self.push_downlink(heard.opus, 0, shared);
             }
-            Route::Peer(peer) => return Ok(Some((peer, heard.opus))),
+            Route::Peer(peer) => return Some((peer, heard.opus)),
             Route::Participant => self.with_guest(shared, |guest, now| guest.publish(now, &heard)),
         }
-        Ok(None)
+        None
     }
 
     fn report_uplink(&self, heard: &Heard<'_>, shared: &mut Shared<'_>) {
@@ -190,7 +223,7 @@ impl Session {
             MediaCommand::Mark(reply) => self.push_mark(reply, shared),
             MediaCommand::Route(route) => self.handle_route(route, shared),
             MediaCommand::Nudge => self.with_guest(shared, Guest::handle_nudge),
-            MediaCommand::Open(_) | MediaCommand::Close => {}
+            MediaCommand::Open(_) | MediaCommand::Close | MediaCommand::Uplink { .. } => {}
         }
     }
 
@@ -326,7 +359,8 @@ impl Session {
         self.downlink.next_due()
     }
 
-    /// Seals the next packet due by `horizon` into `datagram`. Reports the marks that are due before it.
+    /// Seals the next packet due by `horizon` into `datagram`. Reports the marks that are due before it, and what leaves
+    /// over the device's connection.
     pub(super) fn poll_transmit(
         &mut self,
         horizon: Time,
@@ -337,6 +371,9 @@ impl Session {
             let payload = &mut datagram[HEADER_LEN..];
             match self.downlink.poll(shared.now, horizon, payload, shared.budget)? {
                 Due::Played(reply) => shared.reports.insist(self.media, MediaEvent::PlayedOut(reply)),
+                Due::Packet { packet, due } if self.sealer.is_none() => {
+                    self.report_downlink(&payload[..packet.len], packet.stamp, due, shared);
+                }
                 Due::Packet { packet, due } => {
                     // It flows, so there is an address.
                     let to = self.uplink.address()?;
@@ -354,6 +391,35 @@ impl Session {
         }
     }
 
+    fn report_downlink(&mut self, opus: &[u8], stamp: u32, due: Time, shared: &mut Shared<'_>) {
+        let Some(packet) = UplinkPacket::new(opus) else {
+            self.downlink.counts.dropped += 1;
+            return;
+        };
+        let media_ms = self.media_ms(due);
+        let timestamp = media_ms as u32;
+        self.last_media_ms = Some(media_ms);
+        self.note_sent(timestamp, stamp);
+        self.sent += 1;
+        self.peaks.record(Duration::from_nanos(shared.now.signed_nanos_since(due).unsigned_abs()));
+        if self.route.is_in_lane() {
+            self.note_active(shared);
+        }
+        shared.reports.say(self.media, MediaEvent::Downlink { packet, timestamp });
+    }
+
+    /// Media time is when it is due, so what the device echoes can be placed in time; it never stands still.
+    fn media_ms(&self, due: Time) -> u64 {
+        let media_ms = due.since(self.opened).as_millis() as u64;
+        self.last_media_ms.map_or(media_ms, |last| media_ms.max(last + 1))
+    }
+
+    fn note_sent(&mut self, timestamp: u32, stamp: u32) {
+        if self.route == Route::Control {
+            self.stamps.note(timestamp, stamp);
+        }
+    }
+
     fn seal(
         &mut self,
         datagram: &mut [u8],
@@ -362,15 +428,11 @@ impl Session {
         due: Time,
         shared: &mut Shared<'_>,
     ) -> Option<usize> {
-        // Media time is when it is due, so what the device echoes can be placed in time; it never stands still.
-        let media_ms = due.since(self.opened).as_millis() as u64;
-        let media_ms = self.last_media_ms.map_or(media_ms, |last| media_ms.max(last + 1));
-        match self.sealer.seal(datagram, len, media_ms) {
+        let media_ms = self.media_ms(due);
+        match self.sealer.as_mut()?.seal(datagram, len, media_ms) {
             Ok((header, len)) => {
                 self.last_media_ms = Some(media_ms);
-                if self.route == Route::Control {
-                    self.stamps.note(header.timestamp, stamp);
-                }
+                self.note_sent(header.timestamp, stamp);
                 Some(len)
             }
             Err(SealError::KeyExhausted) if !self.is_exhausted => {
@@ -403,6 +465,11 @@ impl Session {
             queued: u32::try_from(self.downlink.queued()).unwrap_or(u32::MAX),
             rung: 0,
         }
+    }
+
+    /// Packets sent, since the session opened.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Packets that were not sent because their deadline was missed, since the session opened.

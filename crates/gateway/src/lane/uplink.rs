@@ -13,7 +13,8 @@ use crate::media::SourcePolicy;
 
 /// See the [module](self).
 pub(super) struct Uplink {
-    opener: Opener,
+    /// Opens datagrams; `None` where the device has none to send.
+    opener: Option<Opener>,
     policy: SourcePolicy,
     address: Option<SocketAddr>,
     /// The newest packet, once there is one.
@@ -55,7 +56,7 @@ pub(super) enum Refusal {
 }
 
 impl Uplink {
-    pub(super) const fn new(opener: Opener, policy: SourcePolicy) -> Self {
+    pub(super) const fn new(opener: Option<Opener>, policy: SourcePolicy) -> Self {
         Self { opener, policy, address: None, newest: None, expected: 0, received: 0, jitter: 0 }
     }
 
@@ -71,10 +72,9 @@ impl Uplink {
         from: SocketAddr,
         datagram: &'a mut [u8],
     ) -> Result<Heard<'a>, Refusal> {
-        if !self.admits(from) {
-            return Err(Refusal::Source);
-        }
-        let Opened { header, payload } = self.opener.open(datagram).map_err(Refusal::Open)?;
+        let admitted = self.admits(from);
+        let Some(opener) = self.opener.as_mut().filter(|_| admitted) else { return Err(Refusal::Source) };
+        let Opened { header, payload } = opener.open(datagram).map_err(Refusal::Open)?;
         // The opener let it in, so it parses.
         let frames = Frames::parse(payload).map_err(|error| Refusal::Open(error.into()))?;
         self.received += 1;
@@ -86,6 +86,21 @@ impl Uplink {
         }
         let is_first = self.received == 1;
         Ok(Heard { opus: payload, frames, echoed: header.timestamp, media, is_late, is_first })
+    }
+
+    /// Takes a packet that came over the device's connection, in order and whole.
+    pub(super) fn handle_stream<'a>(
+        &mut self,
+        now: Time,
+        opus: &'a [u8],
+        echoed: u32,
+    ) -> Result<Heard<'a>, Refusal> {
+        let frames = Frames::parse(opus).map_err(|error| Refusal::Open(error.into()))?;
+        self.received += 1;
+        let duration = Duration::from_micros(frames.duration_us().into());
+        let sequence = self.newest.as_ref().map_or(0, |newest| newest.sequence.wrapping_add(1));
+        let (media, _) = self.place(sequence, duration, now);
+        Ok(Heard { opus, frames, echoed, media, is_late: false, is_first: false })
     }
 
     /// Packets let in.

@@ -38,6 +38,20 @@ counters! {
     Replaced = "mqtt_replaced_total",
     /// Connections closed because the device did not read.
     SlowReader = "mqtt_slow_reader_total",
+    /// WebSocket connections accepted, before anything was said.
+    WebSocketAccepted = "websocket_accepted_total",
+    /// Devices on WebSocket that were not let in.
+    WebSocketRefused = "websocket_refused_total",
+    /// Connections that did not become a WebSocket in time.
+    WebSocketTimeout = "websocket_connect_timeout_total",
+    /// WebSocket connections closed because there were too many.
+    WebSocketTooMany = "websocket_too_many_total",
+    /// WebSocket connections closed for breaking the protocol.
+    WebSocketMalformed = "websocket_malformed_total",
+    /// Binary frames of devices that were not as they should be.
+    WebSocketBadFrames = "websocket_frames_bad_total",
+    /// WebSocket connections closed because the device no longer answered.
+    WebSocketSilent = "websocket_silent_total",
     /// Messages from devices.
     Messages = "messages_total",
     /// Messages from devices that were not as they should be.

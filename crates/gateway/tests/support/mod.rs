@@ -240,6 +240,7 @@ pub async fn whole(settings: &[(&str, &str)]) -> evenkeel_gateway::run::Gateway 
         ("media.udp_address", "127.0.0.1"),
         ("media.udp_port", "0"),
         ("operations.listen", "127.0.0.1:0"),
+        ("web.listen", "127.0.0.1:0"),
         ("management.listen", "127.0.0.1:0"),
         ("devices.signature_key", KEY),
     ];

@@ -26,11 +26,11 @@ fn every_setting_can_be_set_from_file_environment_and_flag_each_over_the_one_bef
         let values = match shown.as_str() {
             "true" | "false" => ["true", "false", "true"],
             _ if shown.starts_with('[') && shown.contains(':') => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
-            _ if field.path == "mqtt.tls_listen" => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
+            _ if field.path.ends_with(".tls_listen") => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
             _ if field.path == "room.kind" => ["livekit", "websocket", "echo"],
             _ if field.path == "media.source" => ["any", "first", "any"],
             _ if field.path == "broker.downlink" => ["client", "mac", "client"],
-            _ if shown.ends_with("s\"") || shown.ends_with("min\"") => ["7s", "8s", "9s"],
+            _ if ["s\"", "min\"", "h\""].iter().any(|unit| shown.ends_with(unit)) => ["7s", "8s", "9s"],
             _ => ["7", "8", "9"],
         };
         let quote = |value: &str| match shown.chars().next().unwrap() {

@@ -18,7 +18,7 @@ use rumqttc::{TlsConfiguration, Transport};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::control::{Hub, OUTLET_CAPACITY, Outgoing, Outlet};
+use crate::control::{Content, Hub, OUTLET_CAPACITY, Outgoing, Outlet};
 use crate::device::credentials::{ClientId, Identity};
 use crate::ops::counters::Counter;
 
@@ -218,7 +218,10 @@ async fn publish(client: AsyncClient, mut outbox: mpsc::Receiver<Outgoing>, conn
         if !connected.load(Ordering::Relaxed) {
             continue;
         }
-        let text = std::mem::take(&mut outgoing.text);
+        let Content::Text(text) = std::mem::replace(&mut outgoing.content, Content::Text(String::new()))
+        else {
+            continue;
+        };
         let options = PublishOptions::new(QoS::AtMostOnce);
         let topic = outgoing.topic.to_string();
         if outgoing.receipt.is_none() {

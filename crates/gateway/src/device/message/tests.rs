@@ -98,7 +98,7 @@ fn values_out_of_range_are_errors_that_name_the_field() {
     for (pointer, value, name) in [
         ("/version", json!(2), "version"),
         ("/version", json!(1e300), "version"),
-        ("/transport", json!("websocket"), "transport"),
+        ("/transport", json!("pigeon"), "transport"),
         ("/audio_params/format", json!("pcm"), "audio_params.format"),
         ("/audio_params/sample_rate", json!(44100), "audio_params.sample_rate"),
         ("/audio_params/sample_rate", json!(-16000), "audio_params.sample_rate"),

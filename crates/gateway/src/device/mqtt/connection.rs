@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::codec::{self, Connect, MqttError, Packet};
 use super::endpoint::Shared;
 use super::half_open::Place;
-use crate::control::{Attachment, OUTLET_CAPACITY, Outgoing};
+use crate::control::{Attachment, Content, OUTLET_CAPACITY, Outgoing};
 use crate::device::credentials::{CredentialError, Identity};
 use crate::ops::counters::Counter;
 
@@ -186,7 +186,9 @@ where
     let mut written = Vec::new();
     let mut next = Some(first);
     while let Some(outgoing) = next {
-        codec::publish(&outgoing.topic, outgoing.text.as_bytes(), &mut bytes);
+        if let Content::Text(text) = &outgoing.content {
+            codec::publish(&outgoing.topic, text.as_bytes(), &mut bytes);
+        }
         if outgoing.receipt.is_some() {
             written.push(outgoing);
         }

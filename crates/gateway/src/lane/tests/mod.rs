@@ -19,7 +19,7 @@ use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 use super::*;
 use crate::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaStats, Refused, ReplyId, Route, SessionKey,
-    SourcePolicy, events,
+    SourcePolicy, Transport, events,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -105,6 +105,7 @@ impl Rig {
 
     pub(super) fn open_request(n: usize, route: Route) -> Open {
         Open {
+            transport: Transport::Udp,
             encryption: Encryption::Aes128Ctr,
             key: SessionKey::new(Encryption::Aes128Ctr, &[n as u8 + 1; 32]),
             session_id: format!("s{n}"),
