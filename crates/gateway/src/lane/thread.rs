@@ -1,6 +1,6 @@
 //! The thread of a lane: a thin shell that moves datagrams between the socket and the [`Lane`].
 //!
-//! A turn, in this order: send what is due, receive, carry out commands, do what else is due, send what became due by
+//! A turn, in this order: send what is due, carry out commands, receive, do what else is due, send what became due by
 //! that. After a turn that did something the thread sleeps until the turn's time is up, deaf to everything: so thousands
 //! of packets a second come and go in batches, for at most a millisecond of delay: a wake-up costs as much as ten
 //! packets. After a turn that did nothing it waits for the next deadline, datagram or command.
@@ -119,8 +119,9 @@ impl LaneThread {
 
     fn turn(&mut self) -> Found {
         let sent = self.send();
-        let received = self.receive();
+        // In this order: a device that was told of its session may send at once, and its lane must know of it by then.
         let obeyed = self.obey();
+        let received = self.receive();
         let visited = self.receive_guests();
         self.welcome();
         let now = clock::now();
