@@ -377,7 +377,8 @@ pub struct MediaStats {
 }
 
 /// Bounds of the ranges in which [`LaneReport::departures`] are counted, in µs.
-pub const DEPARTURE_BOUNDS_MICROS: [u32; 9] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000];
+pub const DEPARTURE_BOUNDS_MICROS: [u32; 10] =
+    [50, 100, 250, 500, 1_000, 1_500, 2_000, 5_000, 10_000, 50_000];
 
 /// Datagrams that were not let in, by what was wrong with them. They moved nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -76,8 +76,15 @@ impl Gateway {
                 command
             }
         };
+        // What is set here for other things would be taken for settings of the gateway.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVENKEEL_"))
+        {
+            command.env_remove(name);
+        }
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = pipes.spawn().unwrap();
+        let mut child =
+            pipes.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", kind.name()));
         let to = child.stdin.take().unwrap();
         let from = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut gateway = Self { child, to, from, endpoints: None };
@@ -111,7 +118,8 @@ impl Gateway {
 
     async fn answer(&mut self) -> Value {
         let line = tokio::time::timeout(PATIENCE, self.from.next_line()).await.expect("an answer in time");
-        serde_json::from_str(&line.unwrap().expect("the gateway runs")).expect("JSON")
+        serde_json::from_str(&line.unwrap().expect("the gateway to run: what it said is above"))
+            .expect("JSON")
     }
 
     /// The CPU time it has used.

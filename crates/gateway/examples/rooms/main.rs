@@ -1,8 +1,13 @@
 //! Calls in LiveKit rooms: each a device and an agent that talk at the same time, in a room of its own on a real server,
 //! through a gateway in a process of its own. What the devices and agents notice, and what the gateway costs.
 //!
-//! `tools/livekit load`, `compare` and `record` install what this needs and run it.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
+//! `tools/livekit load`, `compare` and `quality` install what this needs and run it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement that cannot go on ends"
+)]
 
 mod agent;
 mod device;
@@ -24,10 +29,10 @@ use self::load::Figures;
 #[derive(Parser)]
 struct Args {
     /// Calls, each in a room of its own.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     calls: u32,
     /// For how long all of them talk.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// The program to measure.
     #[arg(long)]
@@ -44,7 +49,12 @@ struct Args {
 #[tokio::main]
 async fn main() {
     let args = Args::parse();
-    let tools = common::tools().expect("run this by tools/livekit");
+    let Some(tools) = common::tools() else {
+        eprintln!(
+            "rooms: EVENKEEL_LIVEKIT_TOOLS is not set; `tools/livekit load`, `compare` and `quality` run this"
+        );
+        std::process::exit(2);
+    };
     if let Some(folder) = &args.record {
         return record::run(&tools, &args.evenkeel, folder).await;
     }
@@ -52,6 +62,7 @@ async fn main() {
     kinds.extend(args.node.map(Kind::Node));
     let mut columns = Vec::new();
     for kind in &kinds {
+        eprintln!("rooms: {} carries {} calls for {} s", kind.name(), args.calls, args.seconds);
         columns.push((
             kind.name(),
             load::run(&tools, kind, args.calls, Duration::from_secs(args.seconds)).await,
@@ -69,7 +80,7 @@ fn print(calls: u32, seconds: u64, columns: &[(&str, Figures)]) {
     line([String::new()].into_iter().chain(columns.iter().map(|(name, _)| (*name).to_owned())).collect());
     println!("|{}", "---|".repeat(columns.len() + 1));
     row("CPU a second and call, ms", &|f| format!("{:.2}", f.cpu_ms));
-    row("memory a call, KB", &|f| format!("{:.0}", f.call_kb));
+    row("memory a call after the first, KB", &|f| format!("{:.0}", f.call_kb));
     row("memory of the process, MB", &|f| format!("{:.0}", f.process_mb));
     row("packets to devices", &|f| f.down.packets.to_string());
     row("of these lost", &|f| f.down.lost.to_string());

@@ -33,6 +33,7 @@ pub(crate) async fn run(tools: &Tools, evenkeel: &Path, folder: &Path) {
     let mut device = gateway.call(&server, 1, true).await;
     let mut peer = server.peer(&room, "agent").await;
     peer.until("track").await;
+    eprintln!("rooms: the agent speaks, then the device");
     peer.tell(json!({"do": "speak", "path": file("said")})).await;
     peer.until("spoken").await;
     sleep(Duration::from_secs(3)).await;
