@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load livekit quality soak peers node node-bench
+.PHONY: help run demo process test lint fuzz release bench load livekit quality soak peers node node-bench wasm
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -73,6 +73,10 @@ node: ## Build the Node.js package, pack it, install it in an empty project, and
 node-bench: ## Measure the Node.js package beside a gateway's audio path in Node.js; NODE_BENCH_FLAGS=--help lists settings
 	tools/install build node quality peers
 	tools/node bench $(NODE_BENCH_FLAGS)
+
+wasm: ## Build the WebAssembly package, pack it, install it in an empty project, and test it there
+	tools/install build wasm
+	tools/wasm test
 
 test: ## Run all tests, with the programs they compare with installed
 	tools/install build test

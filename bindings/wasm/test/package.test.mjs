@@ -1,0 +1,33 @@
+// The package as such: its types, its example.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import * as imported from 'evenkeel-wasm';
+import { MODULES } from './support.mjs';
+
+const manifest = createRequire(import.meta.url).resolve('evenkeel-wasm/package.json');
+
+test('everything there is is declared, and nothing else', () => {
+  const types = readFileSync(manifest.replace('package.json', 'index.d.ts'), 'utf8');
+  const exported = [...types.matchAll(/^export (?:function|class) (\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual(exported.sort(), Object.keys(imported).sort());
+  const bodies = new Map([...types.matchAll(/^export interface (\w+)[^{]*\{([^]*?)^\}/gm)].map(([, name, body]) => [name, body]));
+  for (const [name, Class] of Object.entries(MODULES.simd).filter(([, value]) => typeof value === 'function')) {
+    const own = Object.getOwnPropertyNames(Class.prototype).filter((member) => member !== 'constructor');
+    const declared = [...bodies.get(name).matchAll(/^ {2}(?:readonly )?(\w+)[(:]/gm)].map(([, member]) => member);
+    assert.deepEqual(declared.sort(), [...own, 'close'].sort(), name);
+  }
+});
+
+test('the example does what it says', () => {
+  const said = execFileSync(process.execPath, [join(import.meta.dirname, '../example.mjs')], { encoding: 'utf8' });
+  assert.match(said, /^45 packets came, [45] did not; \d+ samples heard/);
+});
+
+test('it depends on nothing', () => {
+  const { dependencies, optionalDependencies, scripts } = JSON.parse(readFileSync(manifest, 'utf8'));
+  assert.deepEqual([dependencies, optionalDependencies, scripts], [undefined, undefined, undefined]);
+});
