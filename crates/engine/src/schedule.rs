@@ -23,6 +23,12 @@ const SPARE: usize = 2;
 const SPEECH_ROOM: usize = 512;
 const MOST_ROOM: usize = 1_500;
 
+/// What of the lead must be left when a frame is pushed, for its packet to keep the schedule: time for some encodes. A frame
+/// that comes later than that lays the schedule anew with as much, so that its stream is as little late as can be.
+const fn margin(lead: Duration) -> Duration {
+    Duration::from_nanos(lead.as_nanos() as u64 / 4)
+}
+
 /// The deadlines of one stream, and its packets that are ready before them.
 pub(crate) struct Schedule {
     link: Arc<Link>,
@@ -84,14 +90,16 @@ impl Schedule {
     pub(crate) fn due(&self, media: Duration, pushed_at: Time) -> Time {
         match self.pacing {
             Pacing::Paced { lead } if self.anchor.is_none() => pushed_at + lead,
-            Pacing::Paced { lead } => self.scheduled(media, pushed_at, lead).unwrap_or(pushed_at + lead / 2),
+            Pacing::Paced { lead } => {
+                self.scheduled(media, pushed_at, lead).unwrap_or(pushed_at + margin(lead))
+            }
             Pacing::Immediate => pushed_at,
         }
     }
 
-    /// When a packet that begins at `media` is due, if it was pushed in time for that: with half the lead to go.
+    /// When a packet that begins at `media` is due, if it was pushed in time for that: with its [`margin`] to go.
     fn scheduled(&self, media: Duration, pushed_at: Time, lead: Duration) -> Option<Time> {
-        self.anchor.map(|anchor| anchor + media).filter(|&due| due >= pushed_at + lead / 2)
+        self.anchor.map(|anchor| anchor + media).filter(|&due| due >= pushed_at + margin(lead))
     }
 
     /// Deadlines are a frame apart from the first on, by the stream's media clock. A source that pauses, or is slower
@@ -106,7 +114,7 @@ impl Schedule {
         let Some(due) = self.scheduled(media, pushed_at, lead) else {
             self.link.figures.underruns.add(1);
             self.slack = Slack::default();
-            let due = pushed_at + lead / 2;
+            let due = pushed_at + margin(lead);
             self.anchor = Some(due - media);
             return due;
         };

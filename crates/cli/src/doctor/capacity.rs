@@ -68,6 +68,8 @@ async fn try_out(config: &Config) -> Result<(f64, usize), Failure> {
     let free = ([127, 0, 0, 1], 0).into();
     trial.mqtt.listen = vec![free];
     trial.operations.listen.clear();
+    trial.web.listen.clear();
+    trial.web.tls_listen.clear();
     trial.media.udp_address = "127.0.0.1".to_owned();
     trial.media.udp_port = 0;
     trial.media.lanes = config.media.lanes;

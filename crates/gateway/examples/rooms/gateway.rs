@@ -62,7 +62,12 @@ impl Gateway {
                     // So that the agent can be there first.
                     "livekit.room={uuid}_{mac}".to_owned(),
                 ];
-                let free = ["mqtt.listen=127.0.0.1:0", "operations.listen=127.0.0.1:0", "media.udp_port=0"];
+                let free = [
+                    "mqtt.listen=127.0.0.1:0",
+                    "web.listen=127.0.0.1:0",
+                    "operations.listen=127.0.0.1:0",
+                    "media.udp_port=0",
+                ];
                 let others = ["media.udp_address=127.0.0.1", "log.level=warn"];
                 for setting in livekit.iter().map(String::as_str).chain(free).chain(others) {
                     command.args(["--set", setting]);

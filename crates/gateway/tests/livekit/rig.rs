@@ -37,6 +37,7 @@ impl Gateway {
         config.media.udp_port = 0;
         config.media.lanes = 2;
         config.operations.listen.clear();
+        config.web.listen.clear();
         config.mcp.enabled = false;
         change(&mut config);
         Self { running: run::Gateway::start(config).await.unwrap() }
