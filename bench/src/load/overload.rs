@@ -19,6 +19,11 @@ const BASE_LOAD: f64 = 0.75;
 const BEFORE: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(20);
 
+/// How the overload comes: so many streams at a time, so far apart. Streams are opened by the thread that plays the
+/// sources, above the lanes in priority, so opening all in one go would hold up the sources and a lane, not load them.
+const AT_ONCE: usize = 4;
+const APART: Duration = Duration::from_millis(10);
+
 /// How often all streams are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -85,7 +90,7 @@ pub fn run(
     };
     fleet.open(base)?;
     watch.phase("before", &mut fleet, BEFORE, base, &mut note);
-    fleet.open(more)?;
+    ramp(&mut fleet, more)?;
     watch.phase("over", &mut fleet, config.duration, base + more, &mut note);
     fleet.close(more);
     watch.phase("after", &mut fleet, AFTER, base, &mut note);
@@ -100,6 +105,15 @@ pub fn run(
         rung_changes_per_10s,
         timeline,
     })
+}
+
+/// Opens `more` streams while the others go on.
+fn ramp(fleet: &mut Fleet<'_>, more: usize) -> Result<(), LoadError> {
+    for opened in (0..more).step_by(AT_ONCE) {
+        fleet.open(AT_ONCE.min(more - opened))?;
+        fleet.drive(APART, |_| {});
+    }
+    Ok(())
 }
 
 /// Looks at all streams again and again.
