@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_core::error::ConfigError;
@@ -10,7 +11,7 @@ use evenkeel_core::pcm::{Format, SampleFormat, Samples};
 use evenkeel_core::seal::{Direction, Sealer, SessionKeys};
 use evenkeel_core::stats::Histogram;
 use evenkeel_core::units::{Channels, Time};
-use evenkeel_engine::{Engine, Output, Pacing, Report, StreamConfig, StreamHandle, Totals, Work};
+use evenkeel_engine::{Engine, Output, Pacing, StreamConfig, StreamHandle, Totals, Work};
 use evenkeel_sys::clock;
 use evenkeel_sys::wait::Waiter;
 
@@ -31,7 +32,7 @@ const TICK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Fleet<'a> {
     config: &'a LoadConfig,
     material: Material,
-    engine: Engine,
+    engine: Arc<Engine>,
     output: Output,
     members: Vec<Member>,
     /// When each member pushes next.
@@ -51,7 +52,7 @@ struct Member {
 
 impl<'a> Fleet<'a> {
     pub(super) fn start(config: &'a LoadConfig, material: Material) -> Result<Self, LoadError> {
-        let engine = Engine::start(config.engine.clone())?;
+        let engine = Arc::new(Engine::start(config.engine.clone())?);
         // Frames come when they come: as interrupts do, the source goes before the lanes. Where that is not allowed, it
         // is late itself, which the report tells.
         let _ = evenkeel_sys::thread::raise_current(SOURCE_PRIORITY);
@@ -214,8 +215,9 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    pub(super) fn report(&self) -> Report {
-        self.engine.report()
+    /// For another thread to look at all streams, which takes longer than a source may be late.
+    pub(super) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
     }
 
     pub(super) const fn source_late(&self) -> &Histogram {
@@ -227,7 +229,9 @@ impl<'a> Fleet<'a> {
         let report = self.engine.report();
         self.members.clear();
         let moved = report.lanes.iter().map(|lane| lane.moved).sum();
-        self.engine.shut_down();
+        if let Some(engine) = Arc::into_inner(self.engine) {
+            engine.shut_down();
+        }
         (report.totals, moved, report.refused, self.material)
     }
 }

@@ -2,10 +2,11 @@
 //! down and comes back without a frame being late.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use evenkeel_core::stats::Histogram;
-use evenkeel_engine::{Report, StreamId};
+use evenkeel_engine::{Engine, Report, StreamId};
 use serde::Serialize;
 
 use super::fleet::Fleet;
@@ -19,10 +20,9 @@ const BASE_LOAD: f64 = 0.75;
 const BEFORE: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(20);
 
-/// How the overload comes: so many streams at a time, so far apart. Streams are opened by the thread that plays the
-/// sources, above the lanes in priority, so opening all in one go would hold up the sources and a lane, not load them.
-const AT_ONCE: usize = 4;
-const APART: Duration = Duration::from_millis(10);
+/// How far apart the streams of the overload come, and go. They are opened and closed by the thread that plays the
+/// sources, above the lanes in priority: several in one go would hold up the sources, not load the lanes.
+const APART: Duration = Duration::from_micros(2_500);
 
 /// How often all streams are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -90,9 +90,15 @@ pub fn run(
     };
     fleet.open(base)?;
     watch.phase("before", &mut fleet, BEFORE, base, &mut note);
-    ramp(&mut fleet, more)?;
+    for _ in 0..more {
+        fleet.open(1)?;
+        fleet.drive(APART, |_| {});
+    }
     watch.phase("over", &mut fleet, config.duration, base + more, &mut note);
-    fleet.close(more);
+    for _ in 0..more {
+        fleet.close(1);
+        fleet.drive(APART, |_| {});
+    }
     watch.phase("after", &mut fleet, AFTER, base, &mut note);
     let rung_changes_per_10s = watch.most_changes();
     let dropped = watch.phases.iter().map(|phase| phase.dropped).sum();
@@ -105,15 +111,6 @@ pub fn run(
         rung_changes_per_10s,
         timeline,
     })
-}
-
-/// Opens `more` streams while the others go on.
-fn ramp(fleet: &mut Fleet<'_>, more: usize) -> Result<(), LoadError> {
-    for opened in (0..more).step_by(AT_ONCE) {
-        fleet.open(AT_ONCE.min(more - opened))?;
-        fleet.drive(APART, |_| {});
-    }
-    Ok(())
 }
 
 /// Looks at all streams again and again.
@@ -136,6 +133,7 @@ struct Totals {
 }
 
 impl Watch {
+    /// Lets the fleet run, and looks at it from another thread.
     fn phase(
         &mut self,
         name: &'static str,
@@ -144,19 +142,31 @@ impl Watch {
         streams: usize,
         note: &mut impl FnMut(Tick),
     ) {
+        let engine = fleet.engine();
+        thread::scope(|scope| {
+            scope.spawn(move || self.look(name, &engine, duration, streams));
+            // The last look is over by then, so that nothing waits for it.
+            fleet.drive(duration + LOOK / 2, note);
+        });
+    }
+
+    fn look(&mut self, name: &'static str, engine: &Engine, duration: Duration, streams: usize) {
         let (start, mut worst_position) = (self.now, 0);
-        while self.now - start < duration.as_secs_f64() - 1e-9 {
-            fleet.drive(LOOK, &mut *note);
+        let mut totals = None;
+        let began = Instant::now();
+        for look in 1..=duration.as_millis().div_ceil(LOOK.as_millis()) as u32 {
+            thread::sleep((LOOK * look).saturating_sub(began.elapsed()));
             self.now += LOOK.as_secs_f64();
-            let report = fleet.report();
+            let report = engine.report();
             let position = report.streams.iter().map(|stream| stream.position).max().unwrap_or(0);
             worst_position = worst_position.max(position);
             if name == "after" && position == 0 && self.seconds_to_full.is_none() {
                 self.seconds_to_full = Some(self.now - start);
             }
             self.note_changes(&report);
+            totals = Some(report.totals);
         }
-        let totals = fleet.report().totals;
+        let Some(totals) = totals else { return };
         let dropped = totals.dropped + totals.late + totals.output_dropped;
         self.phases.push(Phase {
             name,

@@ -93,7 +93,7 @@ impl Gateway {
         let to = child.stdin.take().unwrap();
         let from = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut gateway = Self { child, to, from, endpoints: None };
-        let greeting = gateway.answer().await;
+        let greeting = gateway.answer_with(if let Kind::Node(_) = kind { "ready" } else { "mqtt" }).await;
         if let Kind::Evenkeel(_) = kind {
             let address = |at: &str| greeting.pointer(at).and_then(Value::as_str).unwrap().to_owned();
             gateway.endpoints = Some((address("/mqtt/0"), address("/operations/0").parse().unwrap()));
@@ -112,7 +112,7 @@ impl Gateway {
             "url": server.url(), "token": server.token(&room(number), "device"), "key": key, "ssrc": number,
         });
         self.to.write_all(format!("{call}\n").as_bytes()).await.unwrap();
-        let port = self.answer().await["port"].clone();
+        let port = self.answer_with("port").await["port"].clone();
         let hello = json!({
             "session_id": "s", "audio_params": {"frame_duration": 60, "sample_rate": 24_000},
             "udp": {"server": "127.0.0.1", "port": port, "encryption": "aes-128-ctr", "key": key,
@@ -125,6 +125,17 @@ impl Gateway {
         let line = tokio::time::timeout(PATIENCE, self.from.next_line()).await.expect("an answer in time");
         serde_json::from_str(&line.unwrap().expect("the gateway to run: what it said is above"))
             .expect("JSON")
+    }
+
+    /// The next answer that has `key`: LiveKit's SDK for Node.js writes its log between them.
+    async fn answer_with(&mut self, key: &str) -> Value {
+        loop {
+            let answer = self.answer().await;
+            if answer.get(key).is_some() {
+                return answer;
+            }
+            eprintln!("rooms: the gateway says {answer}");
+        }
     }
 
     /// The CPU time it has used.

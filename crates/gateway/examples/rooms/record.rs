@@ -33,6 +33,7 @@ pub(crate) async fn run(tools: &Tools, evenkeel: &Path, folder: &Path) {
     let mut device = gateway.call(&server, 1, true).await;
     let mut peer = server.peer(&room, "agent").await;
     peer.until("track").await;
+    let before = gateway.metrics();
     eprintln!("rooms: the agent speaks, then the device");
     peer.tell(json!({"do": "speak", "path": file("said")})).await;
     peer.until("spoken").await;
@@ -46,6 +47,10 @@ pub(crate) async fn run(tools: &Tools, evenkeel: &Path, folder: &Path) {
     sleep(Duration::from_secs(2)).await;
     write_pcm(&file("up-direct"), &decode(&in_a_row(&packets)));
     write_pcm(&file("up-through"), &decode(&tap.take_others("agent")));
+    if let (Some(before), Some(after)) = (before, gateway.metrics()) {
+        let p99 = after.since(&before).transit_p99_ms;
+        println!("out of the jitter buffer to UDP out, p99 at most: {p99} ms\n");
+    }
 }
 
 /// Packets that follow each other without a gap.
