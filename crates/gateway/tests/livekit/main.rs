@@ -90,7 +90,10 @@ async fn what_the_agent_says_of_itself_reaches_the_device_and_the_other_way() {
         assert!(got.contains(expected), "{got}");
     }
     call.say(json!({"type": "listen", "state": "start", "mode": "manual"})).await;
-    assert_eq!(agent.until("called").await["method"], "start_turn");
+    // The abort is a call to the agent too, and it may overtake the data of it or not.
+    let called = agent.until("called").await["method"].clone();
+    let called = if called == "interrupt" { agent.until("called").await["method"].clone() } else { called };
+    assert_eq!(called, "start_turn");
     call.say(json!({"type": "listen", "state": "stop", "mode": "manual"})).await;
     assert_eq!(agent.until("called").await["method"], "end_turn");
 }
