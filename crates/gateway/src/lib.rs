@@ -5,9 +5,11 @@
 //! state machine without socket and clock in [`call`].
 
 pub mod call;
+pub mod chat;
 pub mod config;
 pub mod control;
 pub mod device;
+mod entropy;
 pub mod fuzz;
 pub mod lane;
 pub mod media;

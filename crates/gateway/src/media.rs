@@ -154,8 +154,6 @@ pub struct DownlinkFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Route {
-    /// Through the control plane: [`MediaEvent::Uplink`] and [`MediaCommand::Downlink`].
-    Control,
     /// Back to the device when the speaker pauses (the parrot), within the lane.
     Echo,
     /// Back to the device at once, packet by packet, within the lane: for load tests.
@@ -164,13 +162,21 @@ pub enum Route {
     Peer(MediaId),
     /// To and from a LiveKit participant that lives in the lane.
     Participant,
+    /// To and from a chat server, whose connection lives in the lane.
+    Chat,
 }
 
 impl Route {
-    /// Whether the room's audio stays in the lane, so that the lane has to tell where a reply begins and ends.
+    /// Whether the lane has to tell where a reply begins and ends, as the room has no words for that.
     #[must_use]
-    pub const fn is_in_lane(self) -> bool {
+    pub const fn tells_replies(self) -> bool {
         matches!(self, Self::Echo | Self::Loopback | Self::Participant)
+    }
+
+    /// Whether the room's end of the call lives in the lane ([`MediaPlane::attach`]).
+    #[must_use]
+    pub const fn takes_guests(self) -> bool {
+        matches!(self, Self::Participant | Self::Chat)
     }
 }
 
@@ -195,6 +201,8 @@ pub struct Open {
     pub route: Route,
     /// After how long without a first datagram [`MediaEvent::NeverSeen`] is reported.
     pub first_datagram_limit: Duration,
+    /// How often [`MediaEvent::AudioActive`] is reported at most.
+    pub active_interval: Duration,
 }
 
 /// What a lane does with the downlink of a session.
@@ -234,34 +242,27 @@ pub enum MediaCommand {
     Gate(Gate),
     /// Drop what is queued to the device; the gate stays as it is. Marks that were queued are dropped with it.
     Flush,
-    /// One Opus packet to the device ([`Route::Control`] only).
-    Downlink {
-        /// The packet, as the room sent it.
-        opus: Bytes,
-        /// The room's timestamp, kept so that an uplink that echoes ours can be mapped back to it.
-        timestamp: u32,
-    },
     /// Report [`MediaEvent::PlayedOut`] once everything queued before this has been *played*: the departure of the
     /// last packet plus its duration. At once if nothing is queued or playing.
     Mark(ReplyId),
     /// Send the audio of this session elsewhere from here on.
     Route(Route),
-    /// There is something in the queues of its participant ([`Route::Participant`] only).
+    /// There is something in the queues of its guest ([`Route::takes_guests`] only).
     Nudge,
 }
 
 /// An Opus packet that a lane passes on, in place, because a lane does not allocate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct UplinkPacket {
+pub struct OpusPacket {
     len: u16,
     bytes: [u8; Self::MAX],
 }
 
-impl UplinkPacket {
+impl OpusPacket {
     /// The longest packet carried: what one 1500-byte Ethernet frame leaves after IPv4, UDP and our header.
     pub const MAX: usize = 1500 - 20 - 8 - 16;
 
-    /// A copy of `opus`; `None` if it is longer than [`UplinkPacket::MAX`].
+    /// A copy of `opus`; `None` if it is longer than [`OpusPacket::MAX`].
     #[must_use]
     pub fn new(opus: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MAX];
@@ -276,9 +277,9 @@ impl UplinkPacket {
     }
 }
 
-impl std::fmt::Debug for UplinkPacket {
+impl std::fmt::Debug for OpusPacket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "UplinkPacket({} bytes)", self.len)
+        write!(f, "OpusPacket({} bytes)", self.len)
     }
 }
 
@@ -297,22 +298,14 @@ pub enum MediaEvent {
     },
     /// No valid datagram came within [`Open::first_datagram_limit`]. Once per session.
     NeverSeen,
-    /// One Opus packet from the device ([`Route::Control`] only).
-    Uplink {
-        /// The packet.
-        packet: UplinkPacket,
-        /// The room's timestamp it answers to, or media time in ms since the first packet.
-        timestamp: u32,
-    },
     /// One Opus packet for the device, which is due now ([`Transport::WebSocket`] only).
     Downlink {
         /// The packet.
-        packet: UplinkPacket,
+        packet: OpusPacket,
         /// Media time in ms, which a device that cancels echo by timestamps sends back.
         timestamp: u32,
     },
-    /// Audio went either way since the last report of this kind; at most once a second, for routes that stay in the
-    /// lane.
+    /// Audio went either way since the last report of this kind; at most every [`Open::active_interval`].
     AudioActive,
     /// The first downlink packet since the gate went to [`Gate::Hold`] was queued: the room speaks. Once per hold.
     DownlinkWaiting,
@@ -436,6 +429,10 @@ pub struct LaneReport {
     pub received: u64,
     /// Packets sent, since start.
     pub sent: u64,
+    /// Messages of chat servers that were not as they should be, since start.
+    pub room_frames_bad: u64,
+    /// Frames to chat servers dropped because the server did not read, since start.
+    pub room_frames_stalled: u64,
     /// Events that did not fit into the queue to the control plane, since start.
     pub events_lost: u64,
 }
@@ -455,8 +452,8 @@ pub enum PlaceError {
 /// A command could not be handed over.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The lane's queue is full; here is the command back. Audio ([`MediaCommand::Downlink`],
-    /// [`MediaCommand::Uplink`]) is refused sooner than the others, so that those still fit.
+    /// The lane's queue is full; here is the command back. Audio ([`MediaCommand::Uplink`]) is refused sooner than the
+    /// others, so that those still fit.
     #[error("the lane's command queue is full")]
     Full(MediaCommand),
     /// The lane is gone.
@@ -485,8 +482,8 @@ pub trait MediaPlane: Send + Sync + 'static {
     /// One report a lane, in order.
     fn lanes(&self) -> Vec<LaneReport>;
 
-    /// Hands a participant to the session of [`Route::Participant`] that was opened as `media`. Whether the lane takes
-    /// it; one that is not taken, or whose session is over, leaves its room.
+    /// Hands a room's end of a call to the session that was opened as `media` with a route that takes guests. Whether the
+    /// lane takes it; one that is not taken, or whose session is over, leaves its room.
     fn attach(&self, media: MediaId, arrival: Box<Arrival>) -> bool {
         drop((media, arrival));
         false
@@ -499,9 +496,9 @@ mod tests {
 
     #[test]
     fn uplink_packets_carry_what_fits_and_keys_do_not_show() {
-        assert_eq!(UplinkPacket::new(&[1, 2, 3]).unwrap().opus(), &[1, 2, 3]);
-        assert!(UplinkPacket::new(&[0; UplinkPacket::MAX]).is_some());
-        assert!(UplinkPacket::new(&[0; UplinkPacket::MAX + 1]).is_none());
+        assert_eq!(OpusPacket::new(&[1, 2, 3]).unwrap().opus(), &[1, 2, 3]);
+        assert!(OpusPacket::new(&[0; OpusPacket::MAX]).is_some());
+        assert!(OpusPacket::new(&[0; OpusPacket::MAX + 1]).is_none());
         let key = SessionKey::new(Encryption::Aes128Ctr, &[0xab; 32]);
         assert_eq!(key.expose(), &[0xab; 16]);
         assert_eq!(format!("{key:?}"), "SessionKey(..)");

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -16,6 +15,7 @@ use crate::device::broker::BrokerClient;
 use crate::device::credentials::Gatekeeper;
 use crate::device::mqtt::{Endpoint, EndpointConfig, tls_config};
 use crate::device::websocket::{Web, WebConfig};
+use crate::entropy;
 use crate::lane::{LaneStart, Lanes, PlaneConfig};
 use crate::ops::management;
 use crate::ops::registry::Registry;
@@ -120,6 +120,7 @@ impl Gateway {
     /// [`RunError`]: nothing runs then.
     pub async fn start(config: Config) -> Result<Self, RunError> {
         evenkeel_sys::limits::raise_open_files();
+        entropy::fill(&mut [0; 4]);
         let clock = Clock::start();
         let effective = config.effective()?;
         let broker = config.broker()?;
@@ -127,7 +128,7 @@ impl Gateway {
         let plane = plane_config(&config)?;
         let public_host = plane.public_host.clone();
         let first_lane = SocketAddr::new(plane.address, plane.first_port);
-        let started = Lanes::start(plane, random);
+        let started = Lanes::start(plane, entropy::fill);
         let (lanes, receivers) = started.map_err(RunError::listen("audio", first_lane, "media.udp_port"))?;
         let registry = Arc::new(Registry::default());
         let Effective { hub, endpoint, gatekeeper, mqtt_listen, web, web_listen, web_tls_listen, anonymous } =
@@ -339,12 +340,4 @@ fn own_address(listen: IpAddr) -> io::Result<IpAddr> {
         Err(_) if listen.is_ipv4() => Ok(Ipv4Addr::LOCALHOST.into()),
         Err(_) => Ok(Ipv6Addr::LOCALHOST.into()),
     }
-}
-
-/// A number from the system's CSPRNG.
-fn random() -> u32 {
-    let mut bytes = [0; 4];
-    // It fails only where the system has no randomness at all, and then no session could have a key either.
-    SystemRandom::new().fill(&mut bytes).expect("the system gives randomness");
-    u32::from_ne_bytes(bytes)
 }

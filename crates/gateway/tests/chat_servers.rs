@@ -4,69 +4,81 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use evenkeel_gateway::call::CallConfig;
-use evenkeel_gateway::config::Config;
-use evenkeel_gateway::control::{Clock, HubConfig, RoomMaker};
-use evenkeel_gateway::device::mqtt::EndpointConfig;
-use evenkeel_gateway::media::{MediaCommand, MediaEvent, ReplyId, UplinkPacket};
+use evenkeel_core::packet::HEADER_LEN;
+use evenkeel_core::seal::{Opener, Sealer};
+use evenkeel_device::session::Session;
+use evenkeel_gateway::chat::audio;
+use evenkeel_gateway::device::mqtt::tls_config;
 use evenkeel_gateway::ops::counters::Counter;
-use evenkeel_gateway::room::websocket::servers::Servers;
-use evenkeel_gateway::room::websocket::{Bearer, WebSocketRooms};
+use evenkeel_gateway::run::Gateway;
 use evenkeel_testkit::tools;
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::json;
-use support::{Gateway, until};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use serde_json::{Value, json};
+use support::tls::Certificate;
+use support::{Device, PATIENCE, until, whole};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-async fn gateway(urls: Vec<String>, secret: Option<&str>) -> Gateway {
-    gateway_that_waits(urls, secret, CallConfig::default().join_limit).await.0
+/// A gateway whose rooms are these servers.
+async fn gateway(urls: &[String], settings: &[(&str, &str)]) -> Gateway {
+    let servers = urls.join(",");
+    let ours = [("room.kind", "websocket"), ("websocket.servers", &*servers), ("call.room_retry", "20ms")];
+    whole(&ours.iter().chain(settings).copied().collect::<Vec<_>>()).await
 }
 
-async fn gateway_that_waits(
-    urls: Vec<String>,
-    secret: Option<&str>,
-    join_limit: Duration,
-) -> (Gateway, Arc<WebSocketRooms>) {
-    let rooms = WebSocketRooms {
-        servers: Servers::new(urls),
-        bearer: Bearer::new(secret),
-        tls: Config::default().client_tls().unwrap(),
-        clock: Clock::start(),
+fn counted(gateway: &Gateway, counter: Counter) -> u64 {
+    let lanes = gateway.hub().plane.lanes();
+    let of_lanes = match counter {
+        Counter::BadFrames => lanes.iter().map(|lane| lane.room_frames_bad).sum(),
+        Counter::RoomStalled => lanes.iter().map(|lane| lane.room_frames_stalled).sum(),
+        _ => 0,
     };
-    let call = CallConfig { room_retry: Duration::from_millis(20), join_limit, ..CallConfig::default() };
-    let config = HubConfig { call: Arc::new(call), ..HubConfig::default() };
-    let rooms = Arc::new(rooms);
-    let maker = RoomMaker::WebSocket { rooms: Arc::clone(&rooms), development: HashMap::new() };
-    (Gateway::with(maker, config, EndpointConfig::default(), None).await, rooms)
+    gateway.hub().registry.counters.get(counter) + of_lanes
 }
 
-impl Gateway {
-    fn uplink(&self, serial: u64, byte: u8) {
-        let packet = UplinkPacket::new(&[8, byte]).unwrap();
-        self.report(serial, MediaEvent::Uplink { packet, timestamp: u32::from(byte) * 60 });
+async fn device(gateway: &Gateway, number: u8) -> Device<TcpStream> {
+    Device::connect(TcpStream::connect(gateway.started().mqtt[0]).await.unwrap(), number).await
+}
+
+/// The audio of a device.
+struct Voice {
+    socket: UdpSocket,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Voice {
+    /// Of the session that `hello` answered with.
+    async fn of(hello: &Value) -> Self {
+        let session = Session::parse(hello).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(session.server).await.unwrap();
+        Self { socket, sealer: session.sealer(), opener: session.opener() }
     }
 
-    fn downlink(&self) -> Vec<Bytes> {
-        let told = self.lanes.told.lock().unwrap();
-        let opus = |(_, command): &(_, MediaCommand)| match command {
-            MediaCommand::Downlink { opus, .. } => Some(opus.clone()),
-            _ => None,
-        };
-        told.iter().filter_map(opus).collect()
+    /// Says a packet of 60 ms, known by its last byte.
+    async fn say(&mut self, number: u8) {
+        let mut datagram = [number; HEADER_LEN + 90];
+        datagram[HEADER_LEN] = 0x58;
+        self.sealer.seal_echo(&mut datagram, 90, 0).unwrap();
+        self.socket.send(&datagram).await.unwrap();
     }
 
-    fn counted(&self, counter: Counter) -> u64 {
-        self.hub.registry.counters.get(counter)
+    /// The number of the next packet that comes.
+    async fn hear(&mut self) -> u8 {
+        let mut datagram = [0; 1500];
+        let came = tokio::time::timeout(PATIENCE, self.socket.recv(&mut datagram)).await;
+        let len = came.expect("nothing came").unwrap();
+        *self.opener.open(&mut datagram[..len]).unwrap().payload.last().unwrap()
     }
 }
 
@@ -83,23 +95,24 @@ async fn a_conversation_with_a_chat_server_of_another_hand() {
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let port = lines.next_line().await.unwrap().unwrap();
     let url = format!("ws://127.0.0.1:{}/xiaozhi/v1/?from=mqtt_gateway", port.strip_prefix("PORT ").unwrap());
-    let gateway = gateway(vec![url], Some("topsecret")).await;
-    let mut device = gateway.device(1).await;
+    let gateway = gateway(&[url], &[("websocket.secret", "topsecret")]).await;
+    let mut device = device(&gateway, 1).await;
     device.say(json!({"type": "hello", "version": 3, "features": {"mcp": false}})).await;
-    let session = device.hear().await["session_id"].clone();
+    let hello = device.hear().await;
+    let session = hello["session_id"].clone();
+    let mut voice = Voice::of(&hello).await;
     // Before the room is there: kept, and given to it in order.
     device.say(json!({"type": "listen", "state": "detect", "text": "hey", "session_id": session})).await;
-    for byte in 0..10 {
-        gateway.uplink(0, byte);
+    for number in 0..10 {
+        voice.say(number).await;
     }
     device.say(json!({"type": "listen", "state": "start", "mode": "auto", "session_id": session})).await;
     assert_eq!(device.hear().await, json!({"type": "stt", "text": "hi", "session_id": session}));
     assert_eq!(device.hear().await, json!({"type": "tts", "state": "start", "session_id": session}));
-    until(|| gateway.downlink().len() == 10).await;
-    assert_eq!(gateway.downlink()[9], Bytes::from_static(&[8, 9]));
+    for number in 0..10 {
+        assert_eq!(voice.hear().await, number);
+    }
     device.say(json!({"type": "listen", "state": "stop", "session_id": session})).await;
-    until(|| gateway.lanes.names().iter().any(|name| name == "Mark")).await;
-    gateway.report(0, MediaEvent::PlayedOut(ReplyId(1)));
     assert_eq!(device.hear().await["state"], "stop");
     device.say(json!({"type": "bye", "session_id": session})).await;
     assert_eq!(device.hear().await["reason"], "room_ended");
@@ -127,19 +140,39 @@ where
     format!("ws://{address}/")
 }
 
-async fn upgraded(stream: TcpStream) -> WebSocketStream<TcpStream> {
+async fn upgraded<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
     socket.next().await.unwrap().unwrap();
     socket.send(Message::text(r#"{"type":"hello","session_id":"theirs"}"#)).await.unwrap();
     socket
 }
 
-async fn well_behaved(stream: TcpStream) {
+/// Speaks once the device listens, and then says back each packet.
+async fn well_behaved<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
     let mut socket = upgraded(stream).await;
     while let Some(Ok(message)) = socket.next().await {
-        if message.is_binary() && socket.send(message).await.is_err() {
+        let answer = match message {
+            Message::Text(text) if text.contains("start") => {
+                Message::text(r#"{"type":"tts","state":"start"}"#)
+            }
+            message if message.is_binary() => message,
+            _ => continue,
+        };
+        if socket.send(answer).await.is_err() {
             return;
         }
+    }
+}
+
+/// A device whose room is well behaved hears itself.
+async fn hears_itself(device: &mut Device<TcpStream>) {
+    let hello = device.hello().await;
+    let mut voice = Voice::of(&hello).await;
+    device.say(json!({"type": "listen", "state": "start"})).await;
+    assert_eq!(device.hear().await["state"], "start");
+    for number in 0..5 {
+        voice.say(number).await;
+        assert_eq!(voice.hear().await, number);
     }
 }
 
@@ -163,16 +196,14 @@ async fn servers_that_fail_at_any_step_are_left_out_and_the_call_goes_on() {
     })
     .await;
     let good = server(well_behaved).await;
-    let urls = vec![refusing, closes_at_once, no_websocket, closes_after_upgrade, garbage_hello, good];
-    let gateway = gateway(urls, None).await;
-    let mut device = gateway.device(1).await;
-    device.hello().await;
-    until(|| gateway.counted(Counter::RoomReady) == 1).await;
-    assert_eq!(gateway.counted(Counter::RoomLost), 5);
-    let mut next = gateway.device(2).await;
-    next.hello().await;
-    until(|| gateway.counted(Counter::RoomReady) == 2).await;
-    assert_eq!(gateway.counted(Counter::RoomLost), 5, "the next call is led past them");
+    let urls = [refusing, closes_at_once, no_websocket, closes_after_upgrade, garbage_hello, good];
+    let gateway = gateway(&urls, &[]).await;
+    let mut first = device(&gateway, 1).await;
+    hears_itself(&mut first).await;
+    assert_eq!(counted(&gateway, Counter::RoomReady), 1);
+    assert_eq!(counted(&gateway, Counter::RoomLost), 5);
+    hears_itself(&mut device(&gateway, 2).await).await;
+    assert_eq!(counted(&gateway, Counter::RoomLost), 5, "the next call is led past them");
 }
 
 #[tokio::test]
@@ -196,44 +227,40 @@ async fn servers_that_stall_at_any_step_of_joining_are_left_out() {
     })
     .await;
     for stalls in [silent, no_hello, dribbles] {
-        let urls = vec![stalls, server(well_behaved).await];
-        let (gateway, rooms) = gateway_that_waits(urls, None, Duration::from_millis(1100)).await;
-        let mut device = gateway.device(1).await;
-        assert_eq!(device.hello().await["type"], "hello", "the device does not wait for the room");
-        until(|| gateway.counted(Counter::RoomLost) == 1).await;
-        let health: Vec<_> =
-            rooms.servers.health(rooms.clock.now()).into_iter().map(|server| server.1).collect();
-        assert_eq!(health, [false, true]);
-        until(|| gateway.counted(Counter::RoomReady) == 1).await;
-        gateway.device(2).await.hello().await;
-        until(|| gateway.counted(Counter::RoomReady) == 2).await;
-        assert_eq!(gateway.counted(Counter::RoomLost), 1, "the next call is led past it");
+        let urls = [stalls, server(well_behaved).await];
+        let gateway = gateway(&urls, &[("call.join_limit", "1100ms")]).await;
+        let mut first = device(&gateway, 1).await;
+        assert_eq!(first.hello().await["type"], "hello", "the device does not wait for the room");
+        until(|| counted(&gateway, Counter::RoomLost) == 1).await;
+        until(|| counted(&gateway, Counter::RoomReady) == 1).await;
+        hears_itself(&mut device(&gateway, 2).await).await;
+        assert_eq!(counted(&gateway, Counter::RoomLost), 1, "the next call is led past it");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_lost_after_two_pings() {
-    let url = server(|stream| async {
-        let socket = upgraded(stream).await;
-        std::future::pending::<()>().await;
-        drop(socket);
-    })
-    .await;
-    let gateway = gateway(vec![url], None).await;
-    let mut device = gateway.device(1).await;
-    device.hello().await;
-    until(|| gateway.counted(Counter::RoomReady) == 1).await;
-    tokio::time::pause();
-    for second in 0..70 {
-        assert!(second > 30 || gateway.counted(Counter::RoomLost) == 0);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
+async fn over_tls_as_over_tcp() {
+    let certificate = Certificate::new("chat-server");
+    let tls = tls_config(&certificate.file, &certificate.key_file).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    well_behaved(stream).await;
+                }
+            });
         }
-    }
-    tokio::time::resume();
-    assert!(gateway.counted(Counter::RoomLost) >= 1);
-    assert_eq!(gateway.hub.registry.live(), 1);
+    });
+    let urls = [format!("wss://localhost:{port}/")];
+    let gateway = gateway(&urls, &[("websocket.ca_file", certificate.file.to_str().unwrap())]).await;
+    let mut first = device(&gateway, 1).await;
+    hears_itself(&mut first).await;
+    first.say(json!({"type": "goodbye"})).await;
+    until(|| gateway.hub().registry.live() == 0).await;
 }
 
 #[tokio::test]
@@ -252,45 +279,49 @@ async fn bad_frames_are_counted_and_dropped() {
         let _ = socket.next().await;
     })
     .await;
-    let gateway = gateway(vec![url], None).await;
-    let mut device = gateway.device(1).await;
+    let gateway = gateway(&[url], &[]).await;
+    let mut device = device(&gateway, 1).await;
     device.hello().await;
     assert_eq!(device.hear().await["emotion"], "happy");
-    assert_eq!(gateway.counted(Counter::BadFrames), 10);
-    assert_eq!(gateway.hub.registry.live(), 1);
+    until(|| counted(&gateway, Counter::BadFrames) == 10).await;
+    assert_eq!(gateway.hub().registry.live(), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_floods_is_cut_and_others_feel_nothing() {
-    let url = server(|stream| async {
-        let mut socket = upgraded(stream).await;
-        let text = Message::text(r#"{"type":"stt","text":"flood"}"#);
-        let audio = Message::Binary(evenkeel_gateway::room::websocket::frame::emit_audio(0, &[8, 1]).into());
-        for _ in 0..20_000 {
-            if socket.send(text.clone()).await.is_err() || socket.send(audio.clone()).await.is_err() {
-                return;
+async fn a_server_that_floods_is_slowed_down_and_others_feel_nothing() {
+    let sent = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counter = Arc::clone(&sent);
+    let floods = server(move |stream| {
+        let sent = Arc::clone(&counter);
+        async move {
+            let mut socket = upgraded(stream).await;
+            // As long as texts may be, so that what lies on the way is soon full.
+            let text = json!({"type": "stt", "text": "flood".repeat(10_000)}).to_string();
+            let silence = [&audio::header(0, 2)[..], &[0x58, 1]].concat();
+            loop {
+                for message in [Message::text(text.clone()), Message::Binary(silence.clone().into())] {
+                    if socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         }
-        let _ = socket.next().await;
     })
     .await;
-    let gateway = gateway(vec![url], None).await;
-    let mut device = gateway.device(1).await;
-    device.hello().await;
-    let reading = tokio::spawn(async move {
-        let mut heard = 0;
-        while heard < 40 {
-            device.hear().await;
-            heard += 1;
-        }
-        device
-    });
-    let mut other = gateway.device(2).await;
-    assert_eq!(other.hello().await["type"], "hello");
-    let mut device = reading.await.unwrap();
-    until(|| gateway.counted(Counter::MessagesDropped) > 10_000).await;
-    device.say(json!({"type": "goodbye"})).await;
-    until(|| gateway.hub.registry.live() == 1).await;
+    let good = server(well_behaved).await;
+    let gateway = gateway(&[floods, good], &[]).await;
+    let mut flooded = device(&gateway, 1).await;
+    flooded.hello().await;
+    // The burst, and then what a second allows.
+    for _ in 0..60 {
+        flooded.hear().await;
+    }
+    hears_itself(&mut device(&gateway, 2).await).await;
+    let ahead = sent.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(ahead < 1000, "the server was let send {ahead} texts of 50 kB");
+    flooded.say(json!({"type": "goodbye"})).await;
+    until(|| gateway.hub().registry.live() == 1).await;
 }
 
 #[tokio::test]
@@ -301,22 +332,24 @@ async fn a_server_that_does_not_read_costs_frames_and_no_memory() {
         drop(socket);
     })
     .await;
-    let gateway = gateway(vec![url], None).await;
-    let mut device = gateway.device(1).await;
-    device.hello().await;
-    until(|| gateway.counted(Counter::RoomReady) == 1).await;
-    let packet = UplinkPacket::new(&[8; 1400]).unwrap();
-    let mut sent = 0;
-    while gateway.counted(Counter::RoomStalled) < 100 {
-        gateway.report(0, MediaEvent::Uplink { packet, timestamp: 0 });
-        sent += 1;
-        if sent % 50 == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    let gateway = gateway(&[url], &[]).await;
+    let mut device = device(&gateway, 1).await;
+    let hello = device.hello().await;
+    let mut voice = Voice::of(&hello).await;
+    until(|| counted(&gateway, Counter::RoomReady) == 1).await;
+    let before = support::resident();
+    let mut sent = 0u32;
+    while counted(&gateway, Counter::RoomStalled) < 100 {
+        for _ in 0..50 {
+            voice.say(1).await;
         }
-        assert!(sent < 100_000, "nothing was dropped");
+        sent += 50;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(sent < 1_000_000, "nothing was dropped");
     }
+    assert!(support::resident() < before + (16 << 20), "what waits for a server is bounded");
     device.say(json!({"type": "goodbye"})).await;
-    until(|| gateway.hub.registry.live() == 0).await;
+    until(|| gateway.hub().registry.live() == 0).await;
 }
 
 #[tokio::test]
@@ -326,19 +359,52 @@ async fn a_server_that_dies_is_replaced_within_the_call() {
         let _ = socket.next().await;
         let start = r#"{"type":"tts","state":"start","session_id":"theirs"}"#;
         let _ = socket.send(Message::text(start)).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let speech = [&audio::header(0, 90)[..], &[0x58; 90]].concat();
+        let _ = socket.send(Message::Binary(speech.into())).await;
+        let _ = socket.next().await;
     })
     .await;
     let good = server(well_behaved).await;
-    let gateway = gateway(vec![dies, good], None).await;
-    let mut device = gateway.device(1).await;
-    device.hello().await;
+    // Long enough that the reply has been played before the next server speaks: else both would be one.
+    let gateway = gateway(&[dies, good], &[("call.room_retry", "1s")]).await;
+    let mut device = device(&gateway, 1).await;
+    let hello = device.hello().await;
+    let mut voice = Voice::of(&hello).await;
     device.say(json!({"type": "listen", "state": "start"})).await;
     assert_eq!(device.hear().await["state"], "start");
-    until(|| gateway.counted(Counter::RoomReady) == 2).await;
-    gateway.report(0, MediaEvent::PlayedOut(ReplyId(1)));
+    voice.say(1).await;
+    assert_eq!(voice.hear().await, 0x58);
     assert_eq!(device.hear().await["state"], "stop", "the cut reply still ends");
-    gateway.uplink(0, 7);
-    until(|| !gateway.downlink().is_empty()).await;
-    assert_eq!(gateway.hub.registry.live(), 1);
+    assert_eq!(device.hear().await["state"], "start", "the next server is told that the device listens");
+    voice.say(7).await;
+    while voice.hear().await != 7 {}
+    assert_eq!(counted(&gateway, Counter::RoomReady), 2);
+    assert_eq!(gateway.hub().registry.live(), 1);
+}
+
+#[tokio::test]
+async fn whoever_leaves_closes_with_a_word() {
+    for farewell in ["hello", "goodbye"] {
+        let (said, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let url = server(move |stream| {
+            let said = said.clone();
+            async move {
+                let mut socket = upgraded(stream).await;
+                let mut last = None;
+                while let Some(message) = socket.next().await {
+                    last = Some(message);
+                }
+                let _ = said.send(last);
+            }
+        })
+        .await;
+        let gateway = gateway(&[url], &[]).await;
+        let mut device = device(&gateway, 1).await;
+        device.hello().await;
+        until(|| counted(&gateway, Counter::RoomReady) == 1).await;
+        device.say(json!({"type": farewell, "version": 3})).await;
+        let last = tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+        let closed = matches!(&last, Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == 1000);
+        assert!(closed, "after a {farewell} the server is told that it was all, not {last:?}");
+    }
 }

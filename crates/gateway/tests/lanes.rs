@@ -1,7 +1,8 @@
 //! Running lanes, with real sockets and threads.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,6 +10,11 @@ use std::time::Duration;
 use evenkeel_core::packet::{HEADER_LEN, Header};
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate};
+use evenkeel_gateway::chat::Connection;
+use evenkeel_gateway::fuzz::FarEnd;
+use evenkeel_gateway::lane::guest::chat::{ChatGuest, Request, Told};
+use evenkeel_gateway::lane::guest::{Arrival, Guest, Link};
+use evenkeel_gateway::lane::stream::Stream;
 use evenkeel_gateway::lane::{Lanes, PlaneConfig};
 use evenkeel_gateway::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, MediaPlane, Open,
@@ -26,7 +32,16 @@ fn start(lanes: usize) -> (Lanes, Vec<EventReceiver>) {
         ..PlaneConfig::default()
     };
     let next = Arc::new(AtomicU32::new(1));
-    Lanes::start(config, move || next.fetch_add(0x9e37_79b9, Ordering::Relaxed)).unwrap()
+    Lanes::start(config, counting(next, 0x9e37_79b9)).unwrap()
+}
+
+/// Numbers that are all unlike, for want of a CSPRNG.
+fn counting(next: Arc<AtomicU32>, step: u32) -> impl Fn(&mut [u8]) + Send + Clone + 'static {
+    move |bytes| {
+        for number in bytes.as_chunks_mut::<4>().0 {
+            *number = next.fetch_add(step, Ordering::Relaxed).to_ne_bytes();
+        }
+    }
 }
 
 struct Device {
@@ -55,6 +70,7 @@ impl Device {
             },
             route,
             first_datagram_limit: LIMIT,
+            active_interval: LIMIT,
         };
         plane.send(media, MediaCommand::Open(Box::new(open))).unwrap();
         plane.send(media, MediaCommand::Gate(Gate::Flow { lead: Duration::ZERO })).unwrap();
@@ -174,30 +190,101 @@ fn a_flood_of_forged_datagrams_is_counted_and_felt_by_no_call() {
     }
 }
 
-#[tokio::test]
-async fn the_control_plane_hears_and_speaks() {
-    let (lanes, mut events) = start(1);
-    let plane = lanes.plane();
-    let mut device = Device::open(&*plane, Route::Control);
-    device.say(9);
-    assert!(matches!(next(&mut events[0]).await, MediaEvent::FirstDatagram { .. }));
-    let MediaEvent::Uplink { packet, .. } = next(&mut events[0]).await else { panic!() };
-    let opus = bytes::Bytes::copy_from_slice(packet.opus());
-    plane.send(device.media, MediaCommand::Downlink { opus, timestamp: 5 }).unwrap();
-    assert_eq!(next(&mut events[0]).await, MediaEvent::DownlinkWaiting);
-    assert_eq!(device.hear(), 9);
-    plane.send(device.media, MediaCommand::Close).unwrap();
-    let MediaEvent::Closed(stats) = next(&mut events[0]).await else { panic!() };
-    assert_eq!((stats.received, stats.sent, stats.lost), (1, 1, 0));
-    let mut report = plane.lanes().remove(0);
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        report = plane.lanes().remove(0);
-        if (report.sessions, report.received) == (0, 1) {
-            break;
-        }
+/// The gateway's end of a connection to a chat server, with TLS or without, and the server's.
+fn connection(tls: bool) -> (Stream, Box<dyn ReadWrite>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    far.set_read_timeout(Some(LIMIT)).unwrap();
+    if !tls {
+        return (Stream::new(near, None).unwrap(), Box::new(far));
     }
-    assert_eq!((report.sessions, report.received, report.sent, report.queued_bytes), (0, 1, 1, 0));
+    let (server, client) = tls_pair();
+    let server = std::thread::spawn(move || {
+        let mut server = rustls::ServerConnection::new(server).unwrap();
+        server.complete_io(&mut far).unwrap();
+        rustls::StreamOwned::new(server, far)
+    });
+    let mut session = rustls::ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
+    while session.is_handshaking() {
+        session.complete_io(&mut near).unwrap();
+    }
+    (Stream::new(near, Some(session)).unwrap(), Box::new(server.join().unwrap()))
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+fn tls_pair() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(signed.cert.der().clone()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key)
+        .unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server), Arc::new(client))
+}
+
+#[tokio::test]
+async fn a_chat_server_hears_and_speaks_with_tls_and_without() {
+    for tls in [false, true] {
+        let (lanes, mut events) = start(1);
+        let plane = lanes.plane();
+        let mut device = Device::open(&*plane, Route::Chat);
+        let (stream, mut server) = connection(tls);
+        let (requests, asked) = tokio::sync::mpsc::channel(4);
+        let (tell, mut told) = tokio::sync::mpsc::channel(4);
+        requests.try_send(Request::GoOn).unwrap();
+        let guest = Guest::Chat(Box::new(ChatGuest::new(Connection::default(), asked, tell)));
+        let arrival = Arrival { guest, links: vec![Link::Stream(stream)] };
+        assert!(plane.attach(device.media, Box::new(arrival)));
+        plane.send(device.media, MediaCommand::Nudge).unwrap();
+        device.say(9);
+        assert!(matches!(next(&mut events[0]).await, MediaEvent::FirstDatagram { .. }));
+        // Head, mask, header, packet.
+        let mut frame = [0; 2 + 4 + 16 + 50];
+        server.read_exact(&mut frame).unwrap();
+        assert_eq!(frame[..2], [0x82, 0x80 | 66]);
+        assert_eq!(frame[71] ^ frame[2 + 65 % 4], 9);
+        // More than is read at once.
+        let burst: Vec<u8> =
+            (0..100u8).flat_map(|i| FarEnd::say_audio(0, &[&[0x58][..], &[i; 80]].concat())).collect();
+        server.write_all(&burst).unwrap();
+        server.flush().unwrap();
+        assert_eq!(next(&mut events[0]).await, MediaEvent::DownlinkWaiting);
+        for i in 0..4 {
+            assert_eq!(device.hear(), i);
+        }
+        server.write_all(&FarEnd::say(0x81, b"a text")).unwrap();
+        server.flush().unwrap();
+        let text = tokio::time::timeout(LIMIT, told.recv()).await.unwrap();
+        assert!(matches!(text, Some(Told::Text(text)) if text == b"a text"));
+        plane.send(device.media, MediaCommand::Close).unwrap();
+        let MediaEvent::Closed(stats) = next(&mut events[0]).await else { panic!() };
+        assert_eq!((stats.received, stats.lost), (1, 0));
+        assert_eq!(stats.sent + stats.dropped, 100, "all of the burst came");
+        let left = tokio::time::timeout(LIMIT, told.recv()).await.unwrap();
+        assert!(matches!(left, Some(Told::Left(_))), "the connection comes back");
+        let mut report = plane.lanes().remove(0);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            report = plane.lanes().remove(0);
+            if (report.sessions, report.received) == (0, 1) {
+                break;
+            }
+        }
+        assert_eq!((report.sessions, report.received, report.queued_bytes), (0, 1, 0));
+    }
 }
 
 #[test]
@@ -210,7 +297,7 @@ fn placements_are_bounded_and_given_back() {
         lane: evenkeel_gateway::lane::LaneConfig { max_sessions: 3, ..Default::default() },
         ..PlaneConfig::default()
     };
-    let (lanes, _events) = Lanes::start(config, || 7 + std::process::id()).unwrap();
+    let (lanes, _events) = Lanes::start(config, |bytes: &mut [u8]| bytes.fill(7)).unwrap();
     let plane = lanes.plane();
     // One number for all: only one session a lane can have it.
     let placements: Vec<_> = (0..2).map(|_| plane.place().unwrap()).collect();
@@ -236,7 +323,7 @@ fn a_lane_is_filled_before_the_next_is_woken() {
         ..PlaneConfig::default()
     };
     let next = Arc::new(AtomicU32::new(1));
-    let (lanes, _events) = Lanes::start(config, move || next.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let (lanes, _events) = Lanes::start(config, counting(next, 1)).unwrap();
     let plane = lanes.plane();
     let placed: Vec<_> = (0..15).map(|_| plane.place().unwrap().media.lane).collect();
     assert_eq!(placed, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 1, 2]);
@@ -253,7 +340,7 @@ fn a_full_plane_says_so() {
         ..PlaneConfig::default()
     };
     let next = Arc::new(AtomicU32::new(1));
-    let (lanes, _events) = Lanes::start(config, move || next.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let (lanes, _events) = Lanes::start(config, counting(next, 1)).unwrap();
     let plane = lanes.plane();
     let ids: Vec<_> = (0..3).map(|_| plane.place().unwrap().connection_id).collect();
     assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 3);

@@ -1,8 +1,10 @@
 //! What the device says.
 
+use std::collections::VecDeque;
+
 use evenkeel_core::units::Time;
 
-use super::session::{Backlog, Reply, RoomLink, Session};
+use super::session::{Reply, RoomLink, Session};
 use super::{Call, EndReason, Grant, Mqtt, Note, Output, Receipt};
 use crate::device::answer::{self, HelloAnswer};
 use crate::device::message::{Hello, Incoming, ListenState, Message};
@@ -53,6 +55,7 @@ impl Call {
             },
             route,
             first_datagram_limit: self.config.first_datagram_limit,
+            active_interval: self.config.idle_limit / 8,
         };
         self.media_command(media, MediaCommand::Open(Box::new(open)));
         self.say(match transport {
@@ -72,11 +75,11 @@ impl Call {
             hello,
             room: RoomLink::Waiting,
             reply: Reply::Silent,
-            in_lane: route.is_in_lane(),
+            lane_tells_replies: route.tells_replies(),
             seen: transport == Transport::WebSocket,
             owes_stop: false,
             listening: None,
-            backlog: Backlog::default(),
+            backlog: VecDeque::new(),
             active: now,
         });
         self.join_if_waiting(now);
@@ -175,7 +178,7 @@ impl Call {
             }
             RoomLink::Ended | RoomLink::Bridged => self.note(Note::MessageDropped),
             _ => {
-                if !session.backlog.push_message(incoming) {
+                if !session.keep(incoming) {
                     self.note(Note::MessageDropped);
                 }
             }
@@ -238,8 +241,8 @@ impl Call {
                 self.media_command(media, MediaCommand::Mark(reply));
             }
             Reply::Silent => self.say_stop(),
-            // A room in the lane sends nothing of an old reply once it said so; any other may.
-            Reply::Discarding if session.in_lane => {
+            // A reply whose end the lane tells has nothing more to come; a chat server's may.
+            Reply::Discarding if session.lane_tells_replies => {
                 session.reply = Reply::Silent;
                 let media = session.media;
                 self.media_command(media, MediaCommand::Gate(Gate::Hold));

@@ -1,12 +1,10 @@
 //! What the lane reports.
 
-use bytes::Bytes;
 use evenkeel_core::units::Time;
 
 use super::session::{Reply, RoomLink};
-use super::{Call, EndReason, Note, Output, Packet};
+use super::{Call, EndReason, Note};
 use crate::media::{MediaCommand, MediaEvent, MediaId, Route};
-use crate::room::RoomCommand;
 
 impl Call {
     /// The lane reported this of a media session; one that is not the current one has no effect.
@@ -19,17 +17,18 @@ impl Call {
                 self.note(Note::UdpSeen);
             }
             MediaEvent::NeverSeen => self.note(Note::UdpNeverSeen),
-            MediaEvent::Uplink { packet, timestamp } => {
-                self.handle_uplink(media, Bytes::copy_from_slice(packet.opus()), timestamp, now);
-            }
             MediaEvent::AudioActive => session.active = now,
             MediaEvent::DownlinkWaiting => {
                 session.active = now;
-                if matches!(session.reply, Reply::Silent | Reply::Stopping { .. }) && session.in_lane {
+                if matches!(session.reply, Reply::Silent | Reply::Stopping { .. })
+                    && session.lane_tells_replies
+                {
                     self.begin_reply(None);
                 }
             }
-            MediaEvent::DownlinkEnded if session.in_lane && !matches!(session.reply, Reply::Silent) => {
+            MediaEvent::DownlinkEnded
+                if session.lane_tells_replies && !matches!(session.reply, Reply::Silent) =>
+            {
                 self.end_reply(now);
             }
             MediaEvent::DownlinkEnded => {}
@@ -47,37 +46,13 @@ impl Call {
         self.settle();
     }
 
-    /// A packet of the uplink, as [`MediaEvent::Uplink`], that was taken out of its queue already.
-    pub fn handle_uplink(&mut self, media: MediaId, opus: Bytes, timestamp: u32, now: Time) {
-        if let Some(session) = self.session.as_mut().filter(|session| session.media == media) {
-            session.active = now;
-            self.uplink(Packet { opus, timestamp });
-        }
-    }
-
-    fn uplink(&mut self, packet: Packet) {
-        let Some(session) = &mut self.session else { return };
-        match session.room {
-            RoomLink::Ready { id, .. } => {
-                let Packet { opus, timestamp } = packet;
-                self.out.push_back(Output::Room(id, RoomCommand::Audio { opus, timestamp }));
-            }
-            RoomLink::Ended | RoomLink::Bridged => {}
-            _ => {
-                if !session.backlog.push_packet(packet) {
-                    self.note(Note::AudioDropped);
-                }
-            }
-        }
-    }
-
     /// The call leaves its room and is connected to another device: at once if `peer` is its media session, later if
     /// it is still awaited. Without a session there is nothing to connect: `false`.
     pub fn handle_bridge(&mut self, peer: Option<MediaId>, now: Time) -> bool {
         let Some(session) = &mut self.session else { return false };
         let room = std::mem::replace(&mut session.room, RoomLink::Bridged);
         session.active = now;
-        session.backlog.take();
+        session.backlog.clear();
         let media = session.media;
         self.leave(&room, now);
         match peer {

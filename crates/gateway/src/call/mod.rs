@@ -21,7 +21,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use evenkeel_core::units::Time;
 use serde_json::Value;
 
@@ -156,8 +155,6 @@ pub enum Note {
     StaleMessage,
     /// A message that could not be delivered, or not kept any longer, was dropped.
     MessageDropped,
-    /// A packet that could not be delivered, or not kept any longer, was dropped.
-    AudioDropped,
     /// The end of a reply was not reported in time.
     PlayoutOverdue,
 }
@@ -485,11 +482,4 @@ impl Call {
         self.jitter ^= self.jitter << 5;
         span.mul_f64(f64::from(self.jitter) / f64::from(u32::MAX))
     }
-}
-
-/// An Opus packet on its way to or from a room.
-#[derive(Clone, Debug, PartialEq)]
-struct Packet {
-    opus: Bytes,
-    timestamp: u32,
 }

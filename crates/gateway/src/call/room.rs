@@ -2,10 +2,9 @@
 
 use evenkeel_core::units::Time;
 
-use super::session::{Outage, Reply, RoomLink, Waiting};
+use super::session::{Outage, Reply, RoomLink};
 use super::{Call, EndReason, Note, Output};
 use crate::device::message::Message;
-use crate::media::MediaCommand;
 use crate::room::{RoomCommand, RoomEvent, RoomId, TtsState};
 
 impl Call {
@@ -55,14 +54,6 @@ impl Call {
                 let text = envelope.readdressed(&session.id);
                 self.say(text);
             }
-            RoomEvent::Audio { opus, timestamp } => {
-                session.active = now;
-                let media = session.media;
-                if matches!(session.reply, Reply::Discarding) {
-                    return self.note(Note::AudioDropped);
-                }
-                self.media_command(media, MediaCommand::Downlink { opus, timestamp });
-            }
         }
         self.settle();
     }
@@ -92,10 +83,8 @@ impl Call {
         let Some(session) = &mut self.session else { return };
         let RoomLink::Joining { outage, .. } = session.room else { return };
         session.room = RoomLink::Ready { id, session_id: room_session };
-        let backlog = session.backlog.take();
-        let said_anew = backlog.iter().any(|waiting| {
-            matches!(waiting, Waiting::Message(incoming) if matches!(incoming.message, Message::Listen(_)))
-        });
+        let backlog = std::mem::take(&mut session.backlog);
+        let said_anew = backlog.iter().any(|incoming| matches!(incoming.message, Message::Listen(_)));
         let listening = session.listening.clone();
         self.note(Note::RoomReady);
         // A room that comes back has forgotten that the device was listening.
@@ -105,14 +94,8 @@ impl Call {
         {
             self.pass_to_room(listening);
         }
-        for waiting in backlog {
-            match waiting {
-                Waiting::Message(incoming) => self.pass_to_room(incoming),
-                Waiting::Packet(packet) => {
-                    let (opus, timestamp) = (packet.opus, packet.timestamp);
-                    self.out.push_back(Output::Room(id, RoomCommand::Audio { opus, timestamp }));
-                }
-            }
+        for incoming in backlog {
+            self.pass_to_room(incoming);
         }
     }
 

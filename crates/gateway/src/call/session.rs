@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 
 use evenkeel_core::units::Time;
 
-use super::{CallConfig, Packet, Receipt};
+use super::{CallConfig, Receipt};
 use crate::device::message::{Hello, Incoming};
 use crate::media::{MediaId, ReplyId};
 use crate::room::{Join, RoomId};
 
 /// Messages kept for a room that is not there yet.
 const MAX_MESSAGES: usize = 32;
-/// Packets kept for a room that is not there yet: 3 s of 60 ms.
-const MAX_PACKETS: usize = 50;
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -21,14 +19,15 @@ pub(super) struct Session {
     pub(super) hello: Box<Hello>,
     pub(super) room: RoomLink,
     pub(super) reply: Reply,
-    /// The room lives in the lane, which tells where replies begin and end.
-    pub(super) in_lane: bool,
+    /// The room has no words for where replies begin and end; the lane tells.
+    pub(super) lane_tells_replies: bool,
     pub(super) seen: bool,
     /// The device was told of a reply that ended while it could not be told.
     pub(super) owes_stop: bool,
     /// What the device last said of listening, for a room that comes back.
     pub(super) listening: Option<Box<Incoming>>,
-    pub(super) backlog: Backlog,
+    /// What the device said while the room was not there, oldest first.
+    pub(super) backlog: VecDeque<Box<Incoming>>,
     pub(super) active: Time,
 }
 
@@ -41,6 +40,15 @@ impl Session {
             features: self.hello.features.clone(),
             text_font: self.hello.text_font.clone(),
         }
+    }
+
+    /// Keeps a message for a room that is not there yet. `false` if there were too many: it is dropped.
+    pub(super) fn keep(&mut self, incoming: Box<Incoming>) -> bool {
+        let fits = self.backlog.len() < MAX_MESSAGES;
+        if fits {
+            self.backlog.push_back(incoming);
+        }
+        fits
     }
 
     /// When something of this session is due.
@@ -105,46 +113,4 @@ pub(super) enum Reply {
     Stopping { reply: ReplyId, until: Time },
     /// The device stopped the reply. Audio is dropped until the next one begins.
     Discarding,
-}
-
-/// What waits for a room, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Backlog {
-    waiting: VecDeque<Waiting>,
-    messages: usize,
-    packets: usize,
-}
-
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Message(Box<Incoming>),
-    Packet(Packet),
-}
-
-impl Backlog {
-    /// Keeps a message. `false` if there were too many: it is dropped.
-    pub(super) fn push_message(&mut self, incoming: Box<Incoming>) -> bool {
-        let fits = self.messages < MAX_MESSAGES;
-        if fits {
-            self.messages += 1;
-            self.waiting.push_back(Waiting::Message(incoming));
-        }
-        fits
-    }
-
-    /// Keeps a packet. `false` if there were too many: the oldest is dropped for it.
-    pub(super) fn push_packet(&mut self, packet: Packet) -> bool {
-        let fits = self.packets < MAX_PACKETS;
-        if !fits && let Some(at) = self.waiting.iter().position(|w| matches!(w, Waiting::Packet(_))) {
-            self.waiting.remove(at);
-            self.packets -= 1;
-        }
-        self.packets += 1;
-        self.waiting.push_back(Waiting::Packet(packet));
-        fits
-    }
-
-    pub(super) fn take(&mut self) -> VecDeque<Waiting> {
-        std::mem::take(self).waiting
-    }
 }

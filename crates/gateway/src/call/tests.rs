@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::device::envelope::{Envelope, Limits};
 use crate::device::message::{Incoming, Message};
-use crate::media::{MediaEvent, PlaceError, ReplyId, UplinkPacket};
+use crate::media::{MediaEvent, PlaceError, ReplyId};
 use crate::room::{RoomEvent, TtsState};
 
 struct Rig {
@@ -21,7 +21,7 @@ impl Rig {
             call: Call::new(Arc::new(CallConfig::default()), 1),
             now: Time::ZERO,
             sessions: 0,
-            route: Route::Control,
+            route: Route::Chat,
         }
     }
 
@@ -77,17 +77,9 @@ impl Rig {
         self.room(room, RoomEvent::Tts { state, envelope: envelope(&text) });
     }
 
-    fn audio(&mut self, room: u32) {
-        self.room(room, RoomEvent::Audio { opus: Bytes::from_static(&[1]), timestamp: 0 });
-    }
-
     fn media(&mut self, event: MediaEvent) {
         let media = self.call.media().unwrap();
         self.call.handle_media(media, event, self.now);
-    }
-
-    fn uplink(&mut self) {
-        self.media(MediaEvent::Uplink { packet: UplinkPacket::new(&[1]).unwrap(), timestamp: 0 });
     }
 
     /// The newest receipt that was asked for comes in.
@@ -120,7 +112,6 @@ impl Rig {
                     let name = format!("{command:?}");
                     let name = match command {
                         MediaCommand::Open(_) => "Open",
-                        MediaCommand::Downlink { .. } => "Downlink",
                         _ => &name,
                     };
                     format!("media {} {name}", media.serial)
@@ -131,7 +122,6 @@ impl Rig {
                         RoomCommand::Leave => "leave".to_owned(),
                         RoomCommand::Device { text, .. } => text,
                         RoomCommand::Mcp(_) => "mcp".to_owned(),
-                        RoomCommand::Audio { .. } => "audio".to_owned(),
                     };
                     format!("room {} {name}", room.0)
                 }
@@ -167,7 +157,6 @@ fn what_the_device_says_while_the_room_joins_reaches_it_in_order() {
     rig.hello();
     rig.drain();
     rig.say("listen", json!({"state": "detect", "session_id": "s1"}));
-    rig.uplink();
     rig.say("listen", json!({"state": "start"}));
     assert!(rig.drain().is_empty());
     rig.room(1, RoomEvent::Ready { session_id: Some("theirs".into()) });
@@ -175,7 +164,6 @@ fn what_the_device_says_while_the_room_joins_reaches_it_in_order() {
         rig.drain(),
         [
             r#"room 1 {"session_id":"theirs","state":"detect","type":"listen"}"#,
-            "room 1 audio",
             r#"room 1 {"state":"start","type":"listen"}"#,
         ]
     );
@@ -186,12 +174,11 @@ fn what_waits_for_a_room_is_bounded() {
     let mut rig = Rig::new();
     rig.hello();
     for _ in 0..1000 {
-        rig.uplink();
         rig.say("listen", json!({"state": "start"}));
     }
     rig.drain();
     rig.room(1, RoomEvent::Ready { session_id: None });
-    assert_eq!(rig.drain().len(), 50 + 32);
+    assert_eq!(rig.drain().len(), 32);
 }
 
 #[test]
@@ -203,7 +190,6 @@ fn a_repeated_hello_waits_for_the_old_room_but_is_answered_at_once() {
     assert_eq!(rig.drain(), ["media 2 Close", "media 3 Open", "device hello  s3"]);
     rig.room(1, RoomEvent::Left);
     assert_eq!(rig.drain(), ["room 2 join"]);
-    rig.audio(1);
     rig.tts(1, TtsState::Start);
     assert!(rig.drain().is_empty(), "the old room has no say");
 }
@@ -223,8 +209,7 @@ fn a_room_that_never_leaves_holds_nobody_up() {
 fn audio_flows_once_tts_start_was_written() {
     let mut rig = Rig::ready();
     rig.tts(1, TtsState::Start);
-    rig.audio(1);
-    assert_eq!(rig.drain(), ["device tts start s1", "media 1 Downlink"]);
+    assert_eq!(rig.drain(), ["device tts start s1"]);
     rig.call.handle_written(Receipt(77), rig.now);
     assert!(rig.drain().is_empty(), "not the receipt that was asked for");
     rig.written();
@@ -247,9 +232,8 @@ fn tts_stop_waits_for_playout() {
 fn a_reply_that_ends_before_its_start_was_written_still_plays() {
     let mut rig = Rig::ready();
     rig.tts(1, TtsState::Start);
-    rig.audio(1);
     rig.tts(1, TtsState::Stop);
-    assert_eq!(rig.drain(), ["device tts start s1", "media 1 Downlink"]);
+    assert_eq!(rig.drain(), ["device tts start s1"]);
     rig.written();
     assert_eq!(rig.drain(), ["media 1 Gate(Flow { lead: 0ns })", "media 1 Mark(ReplyId(1))"]);
 }
@@ -279,10 +263,8 @@ fn an_abort_drops_the_reply_and_what_still_comes_of_it() {
             rig.drain(),
             ["media 1 Gate(Discard)", "device tts stop s1", r#"room 1 {"type":"abort"}"#]
         );
-        rig.audio(1);
         rig.tts(1, TtsState::Sentence);
         rig.tts(1, TtsState::Stop);
-        rig.audio(1);
         assert!(rig.drain().is_empty());
         rig.tts(1, TtsState::Start);
         assert_eq!(rig.drain(), ["media 1 Gate(Hold)", "device tts start s1"]);
@@ -342,11 +324,7 @@ fn a_call_outlives_its_mqtt_connection_for_a_while() {
     rig.tts(1, TtsState::Stop);
     rig.media(MediaEvent::PlayedOut(ReplyId(1)));
     rig.tts(1, TtsState::Start);
-    rig.audio(1);
-    assert_eq!(
-        rig.drain(),
-        ["media 1 Mark(ReplyId(1))", "media 1 Gate(Hold)", "media 1 Flush", "media 1 Downlink"]
-    );
+    assert_eq!(rig.drain(), ["media 1 Mark(ReplyId(1))", "media 1 Gate(Hold)", "media 1 Flush"]);
     rig.after(S * 59);
     rig.call.handle_mqtt_returned();
     assert_eq!(rig.drain(), ["device tts start s1"]);
@@ -379,12 +357,8 @@ fn a_lost_room_is_joined_anew_with_back_off_and_told_of_the_listening() {
     assert_eq!(rig.drain(), ["room 2 join"]);
     rig.room(2, RoomEvent::Lost);
     rig.after(S);
-    rig.uplink();
     rig.room(3, RoomEvent::Ready { session_id: None });
-    assert_eq!(
-        rig.drain(),
-        ["room 3 join", r#"room 3 {"mode":"auto","state":"start","type":"listen"}"#, "room 3 audio"]
-    );
+    assert_eq!(rig.drain(), ["room 3 join", r#"room 3 {"mode":"auto","state":"start","type":"listen"}"#]);
 }
 
 #[test]
@@ -436,7 +410,7 @@ fn audio_keeps_a_call_from_being_idle() {
     let mut rig = Rig::ready();
     for _ in 0..20 {
         rig.after(S * 599);
-        rig.uplink();
+        rig.media(MediaEvent::AudioActive);
     }
     assert!(rig.call.session_id().is_some());
     rig.drain();
@@ -528,7 +502,7 @@ fn the_rooms_tool_list_is_answered_from_the_cache() {
         session_id: "s1".into(),
         key: [1; 32],
         source: SourcePolicy::Any,
-        route: Route::Control,
+        route: Route::Chat,
     };
     rig.call.handle_hello(hello, Ok(grant), rig.now);
     rig.room(1, RoomEvent::Ready { session_id: None });

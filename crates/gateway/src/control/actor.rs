@@ -13,13 +13,14 @@ use super::hub::{Content, Hub, Link, Outgoing, Profile};
 use crate::call::{Call, EndReason, Grant, Note, Output, Receipt};
 use crate::device::mcp::{McpError, Token};
 use crate::device::message::{Hello, Incoming, Message};
+use crate::entropy;
 use crate::media::{
     MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, Route, SendError, Transport,
 };
 use crate::ops::counters::Counter;
 use crate::room::Room;
 
-/// What may wait for a call: some 4 s of uplink, if the task were ever held up for so long.
+/// What may wait for a call: of a device on WebSocket, some 4 s of audio if the task were ever held up for so long.
 pub const INBOX_CAPACITY: usize = 128;
 
 /// What a call is told.
@@ -36,15 +37,6 @@ pub enum Inbox {
     Written(Receipt),
     /// The lane reported something.
     Media(MediaId, Box<MediaEvent>),
-    /// The lane took a packet from the device.
-    Uplink {
-        /// From which session.
-        media: MediaId,
-        /// The packet.
-        opus: Bytes,
-        /// Its timestamp.
-        timestamp: u32,
-    },
     /// The lane gave a packet for the device.
     Downlink {
         /// Of which session.
@@ -95,10 +87,8 @@ pub(super) fn spawn(
     link: watch::Receiver<Link>,
     draining: watch::Receiver<Option<Time>>,
 ) {
-    let mut seed = [0; 4];
-    random(&mut seed);
     let actor = Actor {
-        call: Call::new(Arc::clone(&hub.config.call), u32::from_ne_bytes(seed)),
+        call: Call::new(Arc::clone(&hub.config.call), entropy::number()),
         room: hub.make_room(&profile),
         hub,
         profile,
@@ -112,19 +102,10 @@ pub(super) fn spawn(
     tokio::spawn(actor.run(inbox, link, draining));
 }
 
-/// Fills `bytes` from the operating system's CSPRNG.
-fn random(bytes: &mut [u8]) {
-    if aws_lc_rs::rand::fill(bytes).is_err() {
-        // Without randomness there are no keys; better no gateway than one that sends under known keys.
-        tracing::error!("the system has no randomness");
-        std::process::abort();
-    }
-}
-
 /// A random UUID (RFC 9562, version 4).
 fn session_id() -> String {
     let mut bytes = [0; 16];
-    random(&mut bytes);
+    entropy::fill(&mut bytes);
     let bits = (u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62)) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{bits:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
@@ -216,7 +197,6 @@ impl Actor {
             },
             Inbox::Written(receipt) => self.call.handle_written(receipt, now),
             Inbox::Media(media, event) => self.call.handle_media(media, *event, now),
-            Inbox::Uplink { media, opus, timestamp } => self.call.handle_uplink(media, opus, timestamp, now),
             Inbox::Downlink { media, opus, timestamp } => self.play(media, opus, timestamp),
             Inbox::Command(command) => {
                 let Command { method, params, limit, reply } = *command;
@@ -244,7 +224,7 @@ impl Actor {
         };
         let placement = self.hub.plane.place()?;
         let mut key = [0; 32];
-        random(&mut key);
+        entropy::fill(&mut key);
         Ok(Grant {
             placement,
             session_id: session_id(),
@@ -344,9 +324,6 @@ impl Actor {
     }
 
     fn wait(&mut self, media: MediaId, command: MediaCommand) {
-        if matches!(command, MediaCommand::Downlink { .. }) && self.waiting.len() >= MAX_WAITING / 2 {
-            return self.hub.registry.counters.add(Counter::AudioDropped);
-        }
         if self.waiting.len() >= MAX_WAITING {
             tracing::error!(?media, "a lane takes no commands");
             self.waiting.clear();

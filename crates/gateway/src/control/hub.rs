@@ -346,9 +346,6 @@ impl Hub {
                     self.registry.stats(media, stats, self.clock.now());
                     Inbox::Media(media, Box::new(MediaEvent::Closed(stats)))
                 }
-                MediaEvent::Uplink { packet, timestamp } => {
-                    Inbox::Uplink { media, opus: Bytes::copy_from_slice(packet.opus()), timestamp }
-                }
                 MediaEvent::FirstDatagram { from } => {
                     self.registry.seen(media, from);
                     Inbox::Media(media, Box::new(event))

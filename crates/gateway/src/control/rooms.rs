@@ -46,8 +46,8 @@ impl RoomMaker {
                     uuid: client.uuid.clone(),
                     ip: profile.identity.provisioned_ip.or(profile.ip),
                 };
-                let room = WebSocketRoom::new(Arc::clone(rooms), Arc::clone(registry), headers);
-                Room::WebSocket(Box::new(room))
+                let (rooms, plane, registry) = (Arc::clone(rooms), Arc::clone(plane), Arc::clone(registry));
+                Room::WebSocket(Box::new(WebSocketRoom::new(rooms, plane, registry, headers)))
             }
             Self::LiveKit(rooms) => {
                 let (mac, uuid) = (client.mac, client.uuid.clone());

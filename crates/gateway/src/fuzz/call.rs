@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use evenkeel_core::units::Time;
 use serde_json::{Map, Value, json};
 
@@ -14,7 +13,7 @@ use crate::device::mcp::Token;
 use crate::device::message::{Incoming, Message};
 use crate::media::{
     Gate, MediaCommand, MediaEvent, MediaFailure, MediaId, MediaStats, PlaceError, Placement, ReplyId, Route,
-    SourcePolicy, UplinkPacket,
+    SourcePolicy,
 };
 use crate::room::{RoomCommand, RoomEvent, RoomId, TtsState};
 
@@ -24,7 +23,7 @@ pub fn call(bytes: &[u8]) {
     let config =
         CallConfig { lead: Duration::from_millis(u64::from(source.byte())), ..CallConfig::default() };
     let mut call = Call::new(Arc::new(config), u32::from(source.byte()));
-    let route = *source.pick(&[Route::Control, Route::Echo, Route::Participant]);
+    let route = *source.pick(&[Route::Chat, Route::Echo, Route::Participant]);
     let mut watch = Watch { route, ..Watch::default() };
     while !source.is_empty() {
         step(&mut call, &mut source, &mut watch);
@@ -74,7 +73,7 @@ fn step(call: &mut Call, source: &mut Source<'_>, watch: &mut Watch) {
         13 => room_event(call, watch, RoomEvent::Ready { session_id: Some("theirs".into()) }),
         14 => room_event(call, watch, tts(TtsState::Start)),
         15 => room_event(call, watch, tts(TtsState::Stop)),
-        16 => room_event(call, watch, RoomEvent::Audio { opus: Bytes::from_static(&[8, 1]), timestamp: 0 }),
+        16 => room_event(call, watch, tts(TtsState::Sentence)),
         17 | 18 => {
             if !watch.unwritten.is_empty() {
                 let receipt = watch.unwritten.remove(0);
@@ -212,7 +211,7 @@ fn media(call: &mut Call, source: &mut Source<'_>, watch: &mut Watch) {
         5 => MediaEvent::Stats(MediaStats::default()),
         6 if source.byte().is_multiple_of(4) => MediaEvent::KeyExhausted,
         7 if source.byte().is_multiple_of(4) => MediaEvent::Failed(MediaFailure::Full),
-        _ => MediaEvent::Uplink { packet: UplinkPacket::new(&[8, 1]).expect("short"), timestamp: 0 },
+        _ => MediaEvent::AudioActive,
     };
     if source.byte().is_multiple_of(8) {
         return call.handle_media(
@@ -260,7 +259,7 @@ impl Default for Watch {
             now: Time::ZERO,
             mqtt_up: true,
             serial: 0,
-            route: Route::Control,
+            route: Route::Chat,
             placed: Vec::new(),
             open: None,
             gate: Gate::Hold,
@@ -372,9 +371,6 @@ impl Watch {
                     MediaCommand::Mark(reply) => {
                         assert!(matches!(self.gate, Gate::Flow { .. }), "a mark nobody will reach");
                         (self.marked, self.played) = (Some(reply), false);
-                    }
-                    MediaCommand::Downlink { .. } => {
-                        assert!(!self.aborting && self.gate != Gate::Discard, "audio after an abort");
                     }
                     _ => {}
                 }

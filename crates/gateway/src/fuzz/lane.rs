@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use evenkeel_core::packet::HEADER_LEN;
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 
+use super::far_end::FarEnd;
 use super::source::Source;
+use crate::lane::guest::Errand;
+use crate::lane::guest::chat::{Request, Told};
 use crate::lane::{Lane, LaneConfig};
 use crate::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, Open, ReplyId, Route,
@@ -43,6 +45,7 @@ struct World {
     events: EventReceiver,
     now: Time,
     devices: [Option<Device>; SESSIONS],
+    servers: [Option<FarEnd>; SESSIONS],
     serials: [u64; SESSIONS],
     next_serial: u64,
 }
@@ -67,6 +70,7 @@ impl World {
             events,
             now,
             devices: [const { None }; SESSIONS],
+            servers: [const { None }; SESSIONS],
             serials: [0; SESSIONS],
             next_serial: 1,
         };
@@ -85,7 +89,7 @@ impl World {
         let serial = self.next_serial;
         self.next_serial += 1;
         let media = MediaId { lane: 0, serial };
-        let route = *source.pick(&[Route::Control, Route::Echo, Route::Loopback, Route::Peer(media)]);
+        let route = *source.pick(&[Route::Chat, Route::Echo, Route::Loopback, Route::Peer(media)]);
         let encryption = *source.pick(&[Encryption::Aes128Ctr, Encryption::Aes128Gcm]);
         let source_policy = *source.pick(&[SourcePolicy::Any, SourcePolicy::First]);
         let key = SessionKey::new(encryption, &[serial as u8; 32]);
@@ -114,8 +118,19 @@ impl World {
             },
             route,
             first_datagram_limit: Duration::from_secs(1),
+            active_interval: Duration::from_secs(1),
         };
         self.lane.handle_command(self.now, media, MediaCommand::Open(Box::new(open)));
+        self.join(n);
+    }
+
+    /// A chat server joins the session; where it does not fit it is told so.
+    fn join(&mut self, n: usize) {
+        let (server, guest) = FarEnd::new();
+        server.ask(Request::GoOn);
+        self.servers[n] = Some(server);
+        let media = MediaId { lane: 0, serial: self.serials[n] };
+        self.lane.attach(self.now, media, guest, vec![n as u32]);
     }
 
     /// A true datagram, or one of before again.
@@ -153,15 +168,22 @@ impl World {
         self.lane.handle_datagram(self.now, address(n, source.byte()), &mut datagram);
     }
 
+    /// What a chat server says: packets, texts, or anything, in whole frames or not.
     fn downlink(&mut self, source: &mut Source<'_>) {
         let n = usize::from(source.byte()) % SESSIONS;
         let count = source.byte() % 40;
-        let opus = Bytes::from(opus(source));
-        let media = MediaId { lane: 0, serial: self.serials[n] };
-        for i in 0..count {
-            let command = MediaCommand::Downlink { opus: opus.clone(), timestamp: u32::from(i) };
-            self.lane.handle_command(self.now, media, command);
+        let opus = opus(source);
+        let mut said: Vec<u8> = (0..count).flat_map(|i| FarEnd::say_audio(u32::from(i), &opus)).collect();
+        match source.byte() % 8 {
+            0 => said.extend(FarEnd::say(0x81, b"{\"type\":\"tts\"}")),
+            1 => said.extend(FarEnd::say(source.byte(), &opus)),
+            2 => said.extend((0..count).map(|_| source.byte())),
+            3 => said.truncate(usize::from(source.byte())),
+            4 if source.byte().is_multiple_of(4) => return self.join(n),
+            _ => {}
         }
+        let media = MediaId { lane: 0, serial: self.serials[n] };
+        self.lane.handle_guest_bytes(self.now, media, &said);
     }
 
     fn command(&mut self, source: &mut Source<'_>) {
@@ -174,7 +196,7 @@ impl World {
             2 => MediaCommand::Gate(Gate::Hold),
             3 => MediaCommand::Gate(Gate::Discard),
             4 => MediaCommand::Route(*source.pick(&[
-                Route::Control,
+                Route::Chat,
                 Route::Echo,
                 Route::Loopback,
                 Route::Peer(peer),
@@ -208,6 +230,7 @@ impl World {
             assert!(opened.header.is_downlink() && opened.header.timestamp != 0);
         }
         self.lane.handle_transmitted(self.now);
+        self.run_errands();
         assert!(self.lane.next_timeout().is_none_or(|next| next > self.now), "a turn leaves nothing undone");
         let after = self.lane.report();
         assert!(after.queued_bytes <= LIMIT as u64);
@@ -215,6 +238,30 @@ impl World {
         self.lane.finish_turn();
         while let Some((_, event)) = self.events.try_next() {
             assert!(!matches!(event, MediaEvent::Failed(_)), "nothing was asked that cannot be");
+        }
+    }
+
+    /// As a thread would whose sockets take what there is, but for every fifth.
+    fn run_errands(&mut self) {
+        while let Some(errand) = self.lane.poll_errand() {
+            let Errand::Write(port) = errand else { continue };
+            let n = port as usize;
+            let at_most = if self.serials[n] % 5 == 4 { 100 } else { usize::MAX };
+            let media = MediaId { lane: 0, serial: self.serials[n] };
+            if let Some(server) = &mut self.servers[n] {
+                self.lane.write_guest(self.now, media, |bytes| server.take(bytes, at_most));
+                while server.frame().is_some() {}
+            }
+        }
+        for (n, server) in self.servers.iter_mut().enumerate() {
+            let Some(server) = server else { continue };
+            while let Some(told) = server.told() {
+                if matches!(told, Told::Text(_)) {
+                    server.ask(Request::GoOn);
+                    let media = MediaId { lane: 0, serial: self.serials[n] };
+                    self.lane.handle_command(self.now, media, MediaCommand::Nudge);
+                }
+            }
         }
     }
 

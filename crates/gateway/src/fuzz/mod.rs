@@ -2,16 +2,19 @@
 //! them on every change.
 
 mod call;
+mod far_end;
 mod lane;
 mod room;
 mod source;
 
 pub use call::call;
+pub use far_end::FarEnd;
 pub use lane::lane;
 pub use room::{livekit_candidate, livekit_data, livekit_signal, livekit_stream, room_events};
 
 use bytes::Bytes;
 
+use crate::chat::{Connection, audio};
 use crate::config::{Config, ConfigError, Sources, import};
 use crate::device::broker;
 use crate::device::envelope::Limits;
@@ -20,7 +23,7 @@ use crate::device::mqtt::codec::{self, MqttError};
 use crate::device::websocket::frame::{self as device_frame, Frame, Version};
 use crate::device::websocket::request::Caller;
 use crate::room::RoomEvent;
-use crate::room::websocket::frame::{self, ServerText};
+use crate::room::websocket::text::{self, ServerText};
 
 /// Takes any bytes, and panics if something is wrong.
 pub type Body = fn(&[u8]);
@@ -29,6 +32,7 @@ pub type Body = fn(&[u8]);
 pub const TARGETS: &[(&str, Body)] = &[
     ("gateway_call", call),
     ("gateway_chat_server_frame", chat_server_frame),
+    ("gateway_chat_server_stream", chat_server_stream),
     ("gateway_ingest", ingest),
     ("gateway_lane", lane),
     ("gateway_livekit_candidate", livekit_candidate),
@@ -62,19 +66,46 @@ pub fn message(bytes: &[u8]) {
     assert_eq!(again.message, incoming.message);
 }
 
-/// Any bytes as a frame of a chat server: parsed or refused, never more than is there.
+/// Any bytes as a message of a chat server: parsed or refused, never more than is there.
 pub fn chat_server_frame(bytes: &[u8]) {
-    let audio = Bytes::copy_from_slice(bytes);
-    if let Ok((timestamp, opus)) = frame::parse_audio(&audio) {
-        assert!(!opus.is_empty() && opus.len() + 16 <= bytes.len());
-        let again = Bytes::from(frame::emit_audio(timestamp, &opus));
-        assert_eq!(frame::parse_audio(&again), Ok((timestamp, opus)));
+    if let Ok((timestamp, opus)) = audio::parse(bytes) {
+        assert!(!opus.is_empty() && opus.len() + audio::HEADER_LEN <= bytes.len());
+        let again = [&audio::header(timestamp, opus.len())[..], opus].concat();
+        assert_eq!(audio::parse(&again), Ok((timestamp, opus)));
     }
     if let Ok(ServerText::Event(RoomEvent::Tts { envelope, .. } | RoomEvent::Text(envelope))) =
-        frame::parse_text(bytes)
+        text::parse(bytes)
     {
         assert_eq!(envelope.text().as_bytes(), bytes, "the text is kept as it was");
     }
+}
+
+/// Any bytes as what a chat server sends: the same is heard wherever the stream is cut, no more is kept than a message, and
+/// each ping is answered by what it said.
+pub fn chat_server_stream(bytes: &[u8]) {
+    let Some((&step, stream)) = bytes.split_first() else { return };
+    let whole = chat_server_events(std::iter::once(stream));
+    let cut = chat_server_events(stream.chunks(usize::from(step % 16) + 1));
+    assert_eq!(whole, cut, "where the stream is cut makes a difference");
+}
+
+fn chat_server_events<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u8>) {
+    let (mut connection, mut events) = (Connection::default(), Vec::new());
+    for chunk in chunks {
+        connection.push_input(chunk);
+        loop {
+            match connection.poll_event(|| 7) {
+                Ok(Some(event)) => events.push(format!("{event:?}")),
+                Ok(None) => break,
+                Err(error) => {
+                    events.push(error.to_string());
+                    return (events, connection.output().to_vec());
+                }
+            }
+        }
+        assert!(connection.wants_input(), "more is kept than one message");
+    }
+    (events, connection.output().to_vec())
 }
 
 /// Any bytes as what a device on WebSocket sends, in each version, and as the query string of its upgrade: parsed or
@@ -189,6 +220,13 @@ mod tests {
         #[test]
         fn chat_server_frames(bytes in proptest::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..64)) {
             super::chat_server_frame(&bytes);
+        }
+
+        #[test]
+        fn chat_server_streams(bytes in proptest::collection::vec(
+            prop_oneof![any::<u8>(), 0u8..6, proptest::sample::select(vec![0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8a])], 0..300)
+        ) {
+            super::chat_server_stream(&bytes);
         }
 
         #[test]

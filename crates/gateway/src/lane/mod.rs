@@ -12,10 +12,12 @@ mod intake;
 mod mix;
 mod parrot;
 mod plane;
+mod random;
 mod reports;
 mod ring;
 mod session;
 mod stamps;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -25,24 +27,28 @@ pub mod voices;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use evenkeel_core::packet::Header;
-use evenkeel_core::units::Time;
+use evenkeel_core::units::{SampleRate, Time};
 
 pub use self::plane::{FULL_LOAD, LaneStart, Lanes, PlaneConfig};
 
 use self::deadlines::Deadlines;
+use self::guest::chat::Loss;
 use self::guest::{Errand, Guest};
+use self::random::Random;
 use self::reports::{Reports, Totals};
 use self::ring::Budget;
 use self::session::{Session, Shared, Transmit, micros};
+use self::stream::Written;
 use self::uplink::Refusal;
 use crate::media::{
-    EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, UplinkPacket,
+    EventSender, LaneReport, MediaCommand, MediaEvent, MediaFailure, MediaId, Open, OpusPacket,
 };
 
 /// How much sooner than its deadline a packet may leave, so that one system call sends several. A busy lane turns every
@@ -73,12 +79,12 @@ impl Default for LaneConfig {
 }
 
 /// Packets on their way from a session in one lane to a session in another: a queue for each lane, by its number.
-pub type Inboxes = Arc<[ArrayQueue<(MediaId, UplinkPacket)>]>;
+pub type Inboxes = Arc<[ArrayQueue<(MediaId, OpusPacket)>]>;
 
 /// See the [module](self).
 pub struct Lane {
     config: LaneConfig,
-    random: Box<dyn FnMut() -> u32 + Send>,
+    random: Random,
     sessions: Vec<Option<Box<Session>>>,
     free: Vec<u32>,
     by_connection: HashMap<u32, u32, BuildHasherDefault<AlreadyRandom>>,
@@ -120,7 +126,7 @@ impl Lane {
     ) -> Self {
         Self {
             config,
-            random: Box::new(random),
+            random: Random::new(random),
             sessions: Vec::new(),
             free: Vec::new(),
             by_connection: HashMap::default(),
@@ -152,17 +158,19 @@ impl Lane {
         }
     }
 
-    /// Takes in a participant, whose sockets the thread knows by `ports`. Without its session, it leaves at once.
-    pub fn attach(&mut self, now: Time, media: MediaId, mut guest: Box<Guest>, ports: Vec<u32>) {
-        guest.settle(ports);
+    /// Takes in a room's end, whose sockets the thread knows by `ports`. Without its session, it leaves at once.
+    pub fn attach(&mut self, now: Time, media: MediaId, mut guest: Guest, ports: Vec<u32>) {
         let slot = self.by_serial.get(&media.serial).copied();
-        let Some(slot) = slot.filter(|&slot| self.session(slot).is_some_and(Session::takes_guests)) else {
-            return self.errands.extend(guest.ports().iter().map(|&port| Errand::Close(port)));
-        };
-        self.with(slot, now, |session, shared| session.attach(guest, shared));
+        match slot.filter(|&slot| self.session(slot).is_some_and(Session::takes_guests)) {
+            Some(slot) => _ = self.with(slot, now, |session, shared| session.attach(guest, ports, shared)),
+            None => {
+                guest.settle(ports, SampleRate::HZ_24000, now);
+                guest.move_out(|errand| self.errands.push_back(errand));
+            }
+        }
     }
 
-    /// Takes a datagram from a socket of a participant.
+    /// Takes a datagram from a socket of a guest.
     pub fn handle_guest_datagram(
         &mut self,
         now: Time,
@@ -175,7 +183,30 @@ impl Lane {
         self.with(slot, now, |session, shared| session.handle_guest_datagram(port, from, datagram, shared));
     }
 
-    /// What participants want of the thread. Call until there is none.
+    /// Takes bytes from the stream of a guest.
+    pub fn handle_guest_bytes(&mut self, now: Time, media: MediaId, bytes: &[u8]) {
+        let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+        self.with(slot, now, |session, shared| session.handle_guest_bytes(bytes, shared));
+    }
+
+    /// No more will come on the stream of a guest.
+    pub fn handle_guest_end(&mut self, now: Time, media: MediaId, loss: Loss) {
+        let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+        self.with(slot, now, |session, shared| session.handle_guest_end(loss, shared));
+    }
+
+    /// Gives `write` what a guest has to be written, after [`Errand::Write`].
+    pub fn write_guest(
+        &mut self,
+        now: Time,
+        media: MediaId,
+        write: impl FnOnce(&[u8]) -> io::Result<Written>,
+    ) {
+        let Some(&slot) = self.by_serial.get(&media.serial) else { return };
+        self.with(slot, now, |session, shared| session.write_guest(write, shared));
+    }
+
+    /// What guests want of the thread. Call until there is none.
     pub fn poll_errand(&mut self) -> Option<Errand> {
         self.errands.pop_front()
     }
@@ -311,7 +342,7 @@ impl Lane {
         {
             return Err(MediaFailure::Collision);
         }
-        let session = Session::new(media, open, (self.random)(), now).map_err(|_| MediaFailure::Setup)?;
+        let session = Session::new(media, open, self.random.next(), now).map_err(|_| MediaFailure::Setup)?;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.sessions.push(None);
             self.sessions.len() as u32 - 1
@@ -340,7 +371,7 @@ impl Lane {
             return self.hear_peer(now, peer, opus);
         }
         let Some(inbox) = self.inboxes.get(usize::from(peer.lane)) else { return };
-        if let Some(packet) = UplinkPacket::new(opus)
+        if let Some(packet) = OpusPacket::new(opus)
             && inbox.push((peer, packet)).is_ok()
         {
             self.to_wake |= 1 << (peer.lane % 64);
@@ -364,8 +395,14 @@ impl Lane {
         work: impl FnOnce(&mut Session, &mut Shared<'_>) -> R,
     ) -> Option<R> {
         let session = self.sessions.get_mut(slot as usize)?.as_deref_mut()?;
-        let mut shared =
-            Shared { now, budget: &mut self.budget, reports: &mut self.reports, errands: &mut self.errands };
+        let mut shared = Shared {
+            now,
+            budget: &mut self.budget,
+            reports: &mut self.reports,
+            errands: &mut self.errands,
+            totals: &mut self.totals,
+            random: &self.random,
+        };
         let result = work(session, &mut shared);
         self.sends.set(slot, session.next_due());
         self.chores.set(slot, Some(session.next_timeout()));

@@ -15,6 +15,7 @@ use evenkeel_sys::wait::{Waiter, Waker};
 
 use super::guest::Arrival;
 use super::intake::Intake;
+use super::random::Random;
 use super::thread::LaneThread;
 use super::{Inboxes, Lane, LaneConfig};
 use crate::media::{
@@ -30,7 +31,7 @@ const SHARED_LOAD: f32 = 0.25;
 /// Packets that may be on their way to one lane from all others; 0.75 MB a lane.
 const INBOX: usize = 512;
 
-/// Participants that may be on their way to a lane.
+/// Guests that may be on their way to a lane.
 const ARRIVALS: usize = 256;
 
 /// How the media plane is made.
@@ -55,7 +56,7 @@ pub struct PlaneConfig {
     /// Events that may wait for the control plane. Default 4096, about 6 MB a lane once they did.
     pub events: usize,
     /// Sessions that share a lane before another is used: a lane that wakes for many costs hardly more than one that
-    /// wakes for few. Lanes that have much to do share it sooner. Default 400.
+    /// wakes for few. Lanes that have much to do share it sooner. Default 1000.
     pub together: usize,
     /// The rest; its `index` is not used.
     pub lane: LaneConfig,
@@ -73,7 +74,7 @@ impl Default for PlaneConfig {
             socket_buffer: 4 << 20,
             commands: 8192,
             events: 4096,
-            together: 400,
+            together: 1000,
             lane: LaneConfig::default(),
         }
     }
@@ -102,7 +103,7 @@ pub(super) struct Plane {
     ports: Vec<LanePort>,
     desk: Mutex<Desk>,
     config: PlaneConfig,
-    random: Box<dyn Fn() -> u32 + Send + Sync>,
+    random: Mutex<Random>,
     stopping: AtomicBool,
 }
 
@@ -124,13 +125,13 @@ struct Desk {
 }
 
 impl Lanes {
-    /// Starts the lanes. `random` gives numbers from a CSPRNG. Returns a queue of events for each lane.
+    /// Starts the lanes. `random` gives bytes from a CSPRNG. Returns a queue of events for each lane.
     ///
     /// # Errors
     /// If a port is taken or the system refuses a thread or a descriptor.
     pub fn start(
         config: PlaneConfig,
-        random: impl Fn() -> u32 + Send + Sync + Clone + 'static,
+        random: impl Fn(&mut [u8]) + Send + Clone + 'static,
     ) -> io::Result<(Self, Vec<EventReceiver>)> {
         let cores = allowed_cores();
         let count = if config.lanes == 0 { cores.len() } else { config.lanes }.clamp(1, 64);
@@ -154,7 +155,7 @@ impl Lanes {
         let plane = Arc::new(Plane {
             ports: ports.collect::<io::Result<_>>()?,
             desk: Mutex::new(Desk { lanes: vec![HashMap::new(); count], next_serial: 1, draining: false }),
-            random: Box::new(random.clone()),
+            random: Mutex::new(Random::new(pooled(random.clone()))),
             stopping: AtomicBool::new(false),
             config: config.clone(),
         });
@@ -165,7 +166,7 @@ impl Lanes {
             let (sender, receiver) = events(config.events);
             receivers.push(receiver);
             let lane_config = LaneConfig { index: index as u16, ..config.lane };
-            let lane = Lane::new(lane_config, random.clone(), sender, Arc::clone(&inboxes));
+            let lane = Lane::new(lane_config, pooled(random.clone()), sender, Arc::clone(&inboxes));
             let (address, granted_buffers) = (socket.local_addr()?, socket.buffer_sizes()?);
             let thread = LaneThread::new(lane, index, socket, waiter, Arc::clone(&lanes.plane))?;
             let wanted = MediaThread {
@@ -195,6 +196,22 @@ impl Lanes {
     /// Places no further sessions; those there are go on.
     pub fn drain(&self) {
         self.plane.desk().draining = true;
+    }
+}
+
+/// Numbers out of a stock of bytes: each frame for a chat server takes one, and to ask the source costs a microsecond.
+fn pooled(source: impl Fn(&mut [u8]) + Send + 'static) -> impl FnMut() -> u32 + Send + 'static {
+    let (mut stock, mut used) = ([0; 512], 512);
+    move || {
+        if used == stock.len() {
+            source(&mut stock);
+            used = 0;
+        }
+        let number = stock[used..].first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+        // A number is used once: it shall not be found in memory later.
+        stock[used..used + 4].fill(0);
+        used += 4;
+        number
     }
 }
 
@@ -255,7 +272,7 @@ impl MediaPlane for Plane {
         desk.next_serial += 1;
         let taken = &mut desk.lanes[index];
         let connection_id = loop {
-            let id = (self.random)();
+            let id = self.random.lock().unwrap_or_else(PoisonError::into_inner).next();
             if id != 0 && !taken.values().any(|&other| other == id) {
                 break id;
             }
@@ -280,7 +297,7 @@ impl MediaPlane for Plane {
         };
         let queue = &port.commands;
         // Audio is refused while there is still room for what matters more.
-        let is_audio = matches!(command, MediaCommand::Downlink { .. } | MediaCommand::Uplink { .. });
+        let is_audio = matches!(command, MediaCommand::Uplink { .. });
         if is_audio && queue.len() >= queue.limit() / 4 * 3 {
             return Err(SendError::Full(command));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use evenkeel_core::error::OpenError;
 use evenkeel_core::stats::Histogram;
 
+use super::guest::chat::Counts;
 use super::uplink::Refusal;
 use crate::media::{DEPARTURE_BOUNDS_MICROS, EventSender, LaneReport, MediaEvent, MediaId, Refused};
 
@@ -72,6 +73,7 @@ pub(super) struct Totals {
     pub(super) missed: u64,
     pub(super) unknown: u64,
     pub(super) refused: Refused,
+    room: Counts,
     departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
     departure_sum: Duration,
     transits: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
@@ -92,6 +94,12 @@ impl Totals {
     pub(super) fn passed(&mut self, transit: Duration) {
         self.transits[range(transit)] += 1;
         self.transit_sum += transit;
+    }
+
+    /// A guest counted this.
+    pub(super) const fn count_room(&mut self, counts: Counts) {
+        self.room.bad += counts.bad;
+        self.room.stalled += counts.stalled;
     }
 
     /// Begins a new period for the gauges.
@@ -125,6 +133,8 @@ impl Totals {
             refused: self.refused,
             received: self.received,
             sent: self.sent,
+            room_frames_bad: self.room.bad,
+            room_frames_stalled: self.room.stalled,
             ..LaneReport::default()
         }
     }

@@ -1,5 +1,7 @@
 //! One media session: both directions of one device, and where its audio goes.
 
+mod guests;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,18 +14,18 @@ use evenkeel_core::units::{SampleRate, Time};
 use super::downlink::{Downlink, Due};
 use super::guest::{Errand, Guest};
 use super::parrot::Parrot;
-use super::reports::{Peaks, Reports};
-use super::ring::Budget;
+use super::random::Random;
+use super::reports::{Peaks, Reports, Totals};
+use super::ring::{Budget, PacketRing};
 use super::stamps::Stamps;
 use super::uplink::{Heard, Refusal, Uplink};
-use super::voices::Said;
 use crate::media::{
-    Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, ReplyId, Route, STATS_INTERVAL,
-    Transport, UplinkPacket,
+    Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, OpusPacket, ReplyId, Route,
+    STATS_INTERVAL, Transport,
 };
 
-/// How often [`MediaEvent::AudioActive`] is said at most.
-const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Sessions report together, this often: waking the control plane costs more than what it is told.
+const REPORT_SLOT: Duration = Duration::from_millis(100);
 
 /// After how long without a packet a loopback's reply has ended.
 const LOOPBACK_PAUSE: Duration = Duration::from_secs(1);
@@ -39,7 +41,9 @@ pub(super) struct Session {
     stamps: Stamps,
     route: Route,
     parrot: Parrot,
-    guest: Option<Box<Guest>>,
+    guest: Option<Guest>,
+    /// What the device said that its chat server has yet to hear.
+    backlog: PacketRing,
     /// What the device decodes at.
     rate: SampleRate,
     opened: Time,
@@ -47,6 +51,7 @@ pub(super) struct Session {
     first_limit: Option<Time>,
     next_stats: Time,
     last_active: Option<Time>,
+    active_interval: Duration,
     /// When a loopback's reply ends unless another packet comes.
     loopback_end: Option<Time>,
     last_media_ms: Option<u64>,
@@ -64,6 +69,8 @@ pub(super) struct Shared<'a> {
     pub(super) budget: &'a mut Budget,
     pub(super) reports: &'a mut Reports,
     pub(super) errands: &'a mut VecDeque<Errand>,
+    pub(super) totals: &'a mut Totals,
+    pub(super) random: &'a Random,
 }
 
 /// A datagram to send.
@@ -104,12 +111,14 @@ impl Session {
             route: open.route,
             parrot: Parrot::default(),
             guest: None,
+            backlog: PacketRing::default(),
             rate: open.downlink.sample_rate,
             opened: now,
             first_limit: is_udp.then(|| now + open.first_datagram_limit),
-            // Spread, so that thousands that open together do not report together.
-            next_stats: now + STATS_INTERVAL.mul_f64(0.5 + f64::from(random >> 16) / 65_536.0),
+            // Spread, so that thousands that open together do not all report at once.
+            next_stats: slot(now + STATS_INTERVAL.mul_f64(0.5 + f64::from(random >> 16) / 65_536.0)),
             last_active: None,
+            active_interval: open.active_interval,
             loopback_end: None,
             last_media_ms: None,
             is_exhausted: false,
@@ -169,27 +178,17 @@ impl Session {
         if heard.is_late {
             return None;
         }
-        if !matches!(self.route, Route::Control) {
-            self.note_active(shared);
-        }
+        self.note_active(shared);
         match self.route {
-            Route::Control => self.report_uplink(&heard, shared),
             Route::Echo => self.tell_parrot(&heard, shared),
             Route::Loopback => {
                 self.loopback_end = Some(shared.now + LOOPBACK_PAUSE);
                 self.push_downlink(heard.opus, 0, shared);
             }
             Route::Peer(peer) => return Some((peer, heard.opus)),
-            Route::Participant => self.with_guest(shared, |guest, now| guest.publish(now, &heard)),
+            Route::Participant | Route::Chat => self.tell_guest(&heard, shared),
         }
         None
-    }
-
-    fn report_uplink(&self, heard: &Heard<'_>, shared: &mut Shared<'_>) {
-        let timestamp = self.stamps.room_of(heard.echoed).unwrap_or(heard.media.as_millis() as u32);
-        if let Some(packet) = UplinkPacket::new(heard.opus) {
-            shared.reports.say(self.media, MediaEvent::Uplink { packet, timestamp });
-        }
     }
 
     fn tell_parrot(&mut self, heard: &Heard<'_>, shared: &mut Shared<'_>) {
@@ -215,14 +214,9 @@ impl Session {
             MediaCommand::Flush => {
                 self.downlink.flush(shared.budget);
             }
-            MediaCommand::Downlink { opus, timestamp } => {
-                if matches!(self.route, Route::Control) {
-                    self.push_downlink(&opus, timestamp, shared);
-                }
-            }
             MediaCommand::Mark(reply) => self.push_mark(reply, shared),
             MediaCommand::Route(route) => self.handle_route(route, shared),
-            MediaCommand::Nudge => self.with_guest(shared, Guest::handle_nudge),
+            MediaCommand::Nudge => self.handle_nudge(shared),
             MediaCommand::Open(_) | MediaCommand::Close | MediaCommand::Uplink { .. } => {}
         }
     }
@@ -238,7 +232,7 @@ impl Session {
             // A participant speaks on until it is interrupted; when that is over is told later.
             Gate::Discard if self.guest.as_mut().is_some_and(|guest| guest.stop()) => {}
             // Told to be silent, a room in the lane has nothing more to say of this reply.
-            Gate::Discard if self.route.is_in_lane() => {
+            Gate::Discard if self.route.tells_replies() => {
                 self.parrot.listen(shared.budget);
                 self.loopback_end = None;
                 shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
@@ -256,67 +250,10 @@ impl Session {
         self.loopback_end = None;
         self.parrot.listen(shared.budget);
         self.downlink.set_live(is_live(route));
-        if route != Route::Participant {
+        self.backlog.clear(shared.budget);
+        if !route.takes_guests() {
             self.dismiss(shared);
         }
-    }
-
-    /// Whether a participant may live beside it.
-    pub(super) fn takes_guests(&self) -> bool {
-        self.route == Route::Participant
-    }
-
-    /// A participant moves in. One that was there before moves out.
-    pub(super) fn attach(&mut self, mut guest: Box<Guest>, shared: &mut Shared<'_>) {
-        self.dismiss(shared);
-        guest.set_rate(self.rate);
-        self.guest = Some(guest);
-        self.with_guest(shared, Guest::handle_nudge);
-    }
-
-    /// A datagram came on a port of its participant.
-    pub(super) fn handle_guest_datagram(
-        &mut self,
-        port: u32,
-        from: SocketAddr,
-        datagram: &[u8],
-        shared: &mut Shared<'_>,
-    ) {
-        self.with_guest(shared, |guest, now| guest.handle_datagram(now, port, from, datagram));
-    }
-
-    /// Does something with the participant, then what it wants.
-    fn with_guest(&mut self, shared: &mut Shared<'_>, work: impl FnOnce(&mut Guest, Time)) {
-        let Some(mut guest) = self.guest.take() else { return };
-        let now = shared.now;
-        // What is late already when the lane comes to it is late by that, too.
-        let due = guest.next_playout().map_or(now, |due| due.min(now));
-        work(&mut guest, now);
-        let mut errands = std::mem::take(shared.errands);
-        guest.drain(
-            now,
-            |errand| errands.push_back(errand),
-            |said| match said {
-                Said::Began => self.downlink.announce_again(),
-                Said::Opus(opus) => self.push_downlink(opus, micros(due), shared),
-                Said::Ended => shared.reports.insist(self.media, MediaEvent::DownlinkEnded),
-            },
-        );
-        *shared.errands = errands;
-        let is_gone = guest.is_gone();
-        self.guest = Some(guest);
-        if is_gone {
-            self.dismiss(shared);
-        }
-    }
-
-    /// The participant, if there is one, moves out.
-    fn dismiss(&mut self, shared: &mut Shared<'_>) {
-        let Some(guest) = self.guest.take() else { return };
-        if guest.is_speaking() {
-            shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
-        }
-        shared.errands.extend(guest.ports().iter().map(|&port| Errand::Close(port)));
     }
 
     /// Does what is due but for sending.
@@ -327,7 +264,7 @@ impl Session {
             shared.reports.insist(self.media, MediaEvent::NeverSeen);
         }
         if self.next_stats <= now {
-            self.next_stats = now + STATS_INTERVAL;
+            self.next_stats = slot(now + STATS_INTERVAL);
             let stats = self.stats();
             shared.reports.say(self.media, MediaEvent::Stats(stats));
         }
@@ -338,9 +275,7 @@ impl Session {
             }
             shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
         }
-        if self.guest.as_ref().is_some_and(|guest| guest.next_timeout() <= now) {
-            self.with_guest(shared, Guest::handle_timeout);
-        }
+        self.handle_guest_timeout(shared);
         if self.loopback_end.is_some_and(|at| at <= now) {
             self.loopback_end = None;
             shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
@@ -349,7 +284,7 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`].
     pub(super) fn next_timeout(&self) -> Time {
-        let guest = self.guest.as_ref().map(|guest| guest.next_timeout());
+        let guest = self.guest.as_ref().map(Guest::next_timeout);
         let rest = [self.first_limit, self.loopback_end, self.parrot.next_due(), guest];
         rest.into_iter().flatten().fold(self.next_stats, Time::min)
     }
@@ -380,9 +315,7 @@ impl Session {
                     if let Some(len) = self.seal(datagram, packet.len, packet.stamp, due, shared) {
                         let played_out = (self.route == Route::Participant).then_some(packet.stamp);
                         self.sent += 1;
-                        if self.route.is_in_lane() {
-                            self.note_active(shared);
-                        }
+                        self.note_active(shared);
                         return Some(Transmit { to, len, due, played_out });
                     }
                     self.downlink.counts.dropped += 1;
@@ -392,7 +325,7 @@ impl Session {
     }
 
     fn report_downlink(&mut self, opus: &[u8], stamp: u32, due: Time, shared: &mut Shared<'_>) {
-        let Some(packet) = UplinkPacket::new(opus) else {
+        let Some(packet) = OpusPacket::new(opus) else {
             self.downlink.counts.dropped += 1;
             return;
         };
@@ -402,9 +335,7 @@ impl Session {
         self.note_sent(timestamp, stamp);
         self.sent += 1;
         self.peaks.record(Duration::from_nanos(shared.now.signed_nanos_since(due).unsigned_abs()));
-        if self.route.is_in_lane() {
-            self.note_active(shared);
-        }
+        self.note_active(shared);
         shared.reports.say(self.media, MediaEvent::Downlink { packet, timestamp });
     }
 
@@ -415,7 +346,7 @@ impl Session {
     }
 
     fn note_sent(&mut self, timestamp: u32, stamp: u32) {
-        if self.route == Route::Control {
+        if self.route == Route::Chat {
             self.stamps.note(timestamp, stamp);
         }
     }
@@ -484,27 +415,34 @@ impl Session {
         errands: &mut VecDeque<Errand>,
     ) -> MediaStats {
         if let Some(guest) = self.guest.take() {
-            errands.extend(guest.ports().iter().map(|&port| Errand::Close(port)));
+            guest.move_out(|errand| errands.push_back(errand));
         }
+        self.backlog.close(budget);
         self.downlink.close(budget);
         self.parrot.close(budget);
         self.stats()
     }
 
     fn note_active(&mut self, shared: &mut Shared<'_>) {
-        if self.last_active.is_none_or(|last| shared.now.since(last) >= ACTIVE_INTERVAL) {
+        if self.last_active.is_none_or(|last| shared.now.since(last) >= self.active_interval) {
             self.last_active = Some(shared.now);
             shared.reports.say(self.media, MediaEvent::AudioActive);
         }
     }
 }
 
-/// Whether what the route gives is spoken live, so that waiting is delay.
+/// The end of the slot in which reports are due then.
+fn slot(due: Time) -> Time {
+    let length = REPORT_SLOT.as_nanos() as u64;
+    Time::from_nanos(due.as_nanos().div_ceil(length) * length)
+}
+
 /// A time as packets carry it; it wraps.
 pub(super) const fn micros(time: Time) -> u32 {
     (time.as_nanos() / 1000) as u32
 }
 
+/// Whether what the route gives is spoken live, so that waiting is delay.
 const fn is_live(route: Route) -> bool {
     matches!(route, Route::Loopback | Route::Peer(_) | Route::Participant)
 }

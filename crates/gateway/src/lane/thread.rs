@@ -15,7 +15,8 @@ use evenkeel_sys::rest::Rest;
 use evenkeel_sys::udp::{BATCH, Receiver, Sender, Socket};
 use evenkeel_sys::wait::{Waiter, sleep_until};
 
-use super::guest::{Arrival, Errand};
+use super::guest::chat::Loss;
+use super::guest::{Arrival, Errand, Link};
 use super::plane::{LanePort, Plane};
 use super::{EARLY, Lane};
 use crate::media::MediaId;
@@ -28,6 +29,9 @@ const RECEIVE_BATCHES: usize = 8;
 
 /// Commands carried out in one turn, for the same reason; each takes well under a microsecond.
 const COMMANDS: usize = 512;
+
+/// Bytes read from one stream in one turn: a second of voice, so that a burst is soon in and a flood holds nobody up.
+const READ: usize = 4096;
 
 /// How often figures are published.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -49,10 +53,20 @@ pub(super) struct LaneThread {
     /// When figures are published next; `None` if those published are true until something happens.
     next_publish: Option<Time>,
     load: Load,
-    /// The sockets of participants, by port. Their tokens begin at 1.
-    ports: Vec<Option<(MediaId, Socket)>>,
+    /// The sockets of guests, by port. Their tokens begin at 1.
+    ports: Vec<Option<Port>>,
     free_ports: Vec<u32>,
+    /// Streams in which there may be more than was read, though no event says so.
+    unfinished: Vec<u32>,
     rest: Rest,
+}
+
+/// A socket of a guest.
+struct Port {
+    media: MediaId,
+    link: Link,
+    /// Whether the waiter watches it.
+    is_watched: bool,
 }
 
 /// What a turn found.
@@ -87,6 +101,7 @@ impl LaneThread {
             load,
             ports: Vec::new(),
             free_ports: Vec::new(),
+            unfinished: Vec::new(),
             rest: Rest::new(clock::now()),
         })
     }
@@ -131,6 +146,8 @@ impl LaneThread {
         self.run_errands();
         let to_wake = self.lane.finish_turn();
         self.plane.wake(to_wake);
+        // A guest that is read again has no event to wait for.
+        let visited = if self.unfinished.is_empty() { visited } else { Found::Something };
         sent.max(received).max(obeyed).max(visited)
     }
 
@@ -187,67 +204,139 @@ impl LaneThread {
         Found::TooMuch
     }
 
-    /// Takes in participants that were handed over.
+    /// Takes in guests that were handed over.
     fn welcome(&mut self) {
         while let Some((media, arrival)) = self.plane.port(self.index).arrivals.try_pop() {
-            let Arrival { guest, sockets } = *arrival;
-            let ports = sockets.into_iter().map(|socket| self.add_port(media, socket)).collect();
-            self.lane.attach(clock::now(), media, Box::new(guest), ports);
+            let Arrival { guest, links } = *arrival;
+            let ports = links.into_iter().map(|link| self.add_port(media, link)).collect();
+            self.lane.attach(clock::now(), media, guest, ports);
         }
     }
 
-    fn add_port(&mut self, media: MediaId, socket: Socket) -> u32 {
+    fn add_port(&mut self, media: MediaId, link: Link) -> u32 {
         let port = self.free_ports.pop().unwrap_or_else(|| {
             self.ports.push(None);
             self.ports.len() as u32 - 1
         });
-        if let Err(error) = self.waiter.add(&socket, u64::from(port) + 1) {
-            tracing::error!(lane = self.index, %error, "a participant's socket cannot be watched");
-        }
-        self.ports[port as usize] = Some((media, socket));
+        self.ports[port as usize] = Some(Port { media, link, is_watched: false });
+        self.watch(port, true);
         port
     }
 
-    /// Receives what came for participants.
+    /// Looks from here on for what comes on a port, or no longer.
+    fn watch(&mut self, port: u32, watched: bool) {
+        let Some(Some(entry)) = self.ports.get_mut(port as usize) else { return };
+        if std::mem::replace(&mut entry.is_watched, watched) == watched {
+            return;
+        }
+        let token = u64::from(port) + 1;
+        let result = match (&entry.link, watched) {
+            (Link::Udp(socket), true) => self.waiter.add(socket, token),
+            (Link::Udp(socket), false) => self.waiter.remove(socket),
+            (Link::Stream(stream), true) => self.waiter.add(stream, token),
+            (Link::Stream(stream), false) => self.waiter.remove(stream),
+        };
+        if let Err(error) = result {
+            tracing::error!(lane = self.index, %error, "a socket of a room cannot be watched");
+        }
+        // What TLS has decrypted already makes no event.
+        if watched && matches!(entry.link, Link::Stream(_)) {
+            self.unfinished.push(port);
+        }
+    }
+
+    /// Receives what came for guests.
     fn receive_guests(&mut self) -> Found {
         if self.ports.len() == self.free_ports.len() || self.waiter.wait(Some(Time::ZERO)).is_err() {
             return Found::Nothing;
         }
         let mut found = Found::Nothing;
-        for &token in self.waiter.ready() {
-            let port = token.wrapping_sub(1) as u32;
-            let Some(Some((media, socket))) = self.ports.get(port as usize) else { continue };
+        for at in 0..self.waiter.ready().len() {
+            let port = self.waiter.ready()[at].wrapping_sub(1) as u32;
+            if !self.unfinished.contains(&port) {
+                found = found.max(self.receive_guest(port));
+            }
+        }
+        for _ in 0..self.unfinished.len() {
+            let port = self.unfinished.swap_remove(0);
+            found = found.max(self.receive_guest(port));
+        }
+        found
+    }
+
+    fn receive_guest(&mut self, port: u32) -> Found {
+        let entry = self.ports.get_mut(port as usize).and_then(Option::as_mut);
+        let Some(entry) = entry.filter(|entry| entry.is_watched) else { return Found::Nothing };
+        let (now, media) = (clock::now(), entry.media);
+        match &mut entry.link {
             // One batch each: what is left is there in the next turn.
-            if let Ok(count) = self.receiver.receive(socket)
-                && count > 0
-            {
-                found = Found::Something;
-                let now = clock::now();
-                for (from, datagram) in self.receiver.datagrams() {
-                    self.lane.handle_guest_datagram(now, *media, port, from, datagram);
+            Link::Udp(socket) => match self.receiver.receive(socket) {
+                Ok(0) | Err(_) => return Found::Nothing,
+                Ok(_) => {
+                    for (from, datagram) in self.receiver.datagrams() {
+                        self.lane.handle_guest_datagram(now, media, port, from, datagram);
+                    }
+                }
+            },
+            Link::Stream(stream) => {
+                let mut bytes = [0; READ];
+                match stream.read(&mut bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Found::Nothing,
+                    Ok(0) => self.end_stream(port, Loss::Ended),
+                    Err(error) => self.end_stream(port, error.into()),
+                    Ok(count) => {
+                        if count == READ || stream.may_hide_more() {
+                            self.unfinished.push(port);
+                        }
+                        self.lane.handle_guest_bytes(now, media, &bytes[..count]);
+                    }
                 }
             }
         }
-        found
+        Found::Something
+    }
+
+    /// Nothing more will come from this stream, though the kernel would say for ever that something is there.
+    fn end_stream(&mut self, port: u32, loss: Loss) {
+        self.watch(port, false);
+        if let Some(Some(entry)) = self.ports.get(port as usize) {
+            self.lane.handle_guest_end(clock::now(), entry.media, loss);
+        }
     }
 
     fn run_errands(&mut self) {
         while let Some(errand) = self.lane.poll_errand() {
             match errand {
                 Errand::Send(port, transmit) => {
-                    if let Some(Some((_, socket))) = self.ports.get(port as usize) {
+                    if let Some(Some(Port { link: Link::Udp(socket), .. })) = self.ports.get(port as usize) {
                         // What the kernel does not take is lost, as on any network.
                         let _ = socket.send_to(&transmit.contents, transmit.destination);
                     }
                 }
-                Errand::Close(port) => {
-                    if let Some((_, socket)) = self.ports.get_mut(port as usize).and_then(Option::take) {
-                        let _ = self.waiter.remove(&socket);
-                        self.free_ports.push(port);
+                Errand::Write(port) => {
+                    if let Some(Some(Port { media, link: Link::Stream(stream), .. })) =
+                        self.ports.get_mut(port as usize)
+                    {
+                        self.lane.write_guest(clock::now(), *media, |bytes| stream.write(bytes));
+                    }
+                }
+                Errand::Pause(port) => self.watch(port, false),
+                Errand::Resume(port) => self.watch(port, true),
+                Errand::Close(port) => drop(self.take_port(port)),
+                Errand::HandBack(port, back) => {
+                    if let Some(Link::Stream(stream)) = self.take_port(port) {
+                        back.with(stream);
                     }
                 }
             }
         }
+    }
+
+    fn take_port(&mut self, port: u32) -> Option<Link> {
+        self.watch(port, false);
+        let entry = self.ports.get_mut(port as usize)?.take()?;
+        self.free_ports.push(port);
+        Some(entry.link)
     }
 
     fn publish(&mut self, now: Time, found: Found) {

@@ -159,7 +159,6 @@ impl Counters {
             Note::Aborted => Counter::Aborts,
             Note::StaleMessage => Counter::Stale,
             Note::MessageDropped => Counter::MessagesDropped,
-            Note::AudioDropped => Counter::AudioDropped,
             Note::PlayoutOverdue => Counter::PlayoutOverdue,
             Note::UdpSeen | Note::MqttLost | Note::MqttReturned | Note::ReplyEnded => return,
         };
@@ -174,10 +173,11 @@ impl Counters {
         self.hello_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Appends everything in Prometheus' text format 0.0.4.
-    pub fn render(&self, out: &mut String) {
-        for ((name, help), total) in COUNTERS.iter().zip(&self.totals) {
-            let total = total.load(Ordering::Relaxed);
+    /// Appends everything in Prometheus' text format 0.0.4, with what was counted `elsewhere` added.
+    pub fn render(&self, elsewhere: &[(Counter, u64)], out: &mut String) {
+        for (at, ((name, help), total)) in COUNTERS.iter().zip(&self.totals).enumerate() {
+            let further = elsewhere.iter().filter(|(counter, _)| *counter as usize == at);
+            let total = total.load(Ordering::Relaxed) + further.map(|(_, count)| count).sum::<u64>();
             let help = help.trim();
             let _ = writeln!(
                 out,
@@ -215,9 +215,10 @@ mod tests {
         counters.hello(Duration::from_millis(3));
         counters.hello(Duration::from_secs(9));
         let mut out = String::new();
-        counters.render(&mut out);
+        counters.render(&[(Counter::BadFrames, 2), (Counter::Connected, 3)], &mut out);
         for line in [
-            "evenkeel_mqtt_connected_total 1",
+            "evenkeel_mqtt_connected_total 4",
+            "evenkeel_room_frames_bad_total 2",
             "evenkeel_udp_never_seen_total 1",
             "evenkeel_sessions_ended_total{reason=\"idle\"} 1",
             "evenkeel_hello_seconds_bucket{le=\"0.002\"} 0",

@@ -4,12 +4,19 @@ use std::fmt::Write as _;
 
 use evenkeel_sys::clock;
 
+use super::counters::Counter;
 use crate::control::Hub;
 use crate::media::{DEPARTURE_BOUNDS_MICROS, LaneReport};
 
 pub(super) fn render(hub: &Hub) -> String {
     let mut out = String::with_capacity(16 * 1024);
-    hub.registry.counters.render(&mut out);
+    let reports = hub.plane.lanes();
+    let of_lanes = |count: fn(&LaneReport) -> u64| reports.iter().map(count).sum();
+    let elsewhere = [
+        (Counter::BadFrames, of_lanes(|lane| lane.room_frames_bad)),
+        (Counter::RoomStalled, of_lanes(|lane| lane.room_frames_stalled)),
+    ];
+    hub.registry.counters.render(&elsewhere, &mut out);
     let mut gauge = |name: &str, help: &str, value: f64| {
         let _ = writeln!(
             out,
@@ -29,7 +36,6 @@ pub(super) fn render(hub: &Hub) -> String {
     ] {
         gauge(name, help, value as f64);
     }
-    let reports = hub.plane.lanes();
     lanes(&reports, &mut out);
     histogram(
         "departure_error_seconds",

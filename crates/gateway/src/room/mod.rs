@@ -1,14 +1,13 @@
 //! The place where an agent listens and speaks, as a call sees it.
 //!
-//! A room is told [`RoomCommand`]s and gives [`RoomEvent`]s. Where its audio runs is its own affair: through the
-//! control plane (a chat server over WebSocket) or within the call's lane (echo, a LiveKit participant), in which case
-//! the two `Audio` variants are not used.
+//! A room is told [`RoomCommand`]s and gives [`RoomEvent`]s. Its audio never comes here: it stays in the call's lane
+//! ([`crate::media::Route`]).
 
 pub mod echo;
 pub mod livekit;
+mod way;
 pub mod websocket;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::device::envelope::Envelope;
@@ -50,13 +49,6 @@ pub enum RoomCommand {
     },
     /// JSON-RPC to the room, from the gateway's own MCP cache.
     Mcp(Map<String, Value>),
-    /// An Opus packet of the uplink.
-    Audio {
-        /// The packet.
-        opus: Bytes,
-        /// See [`crate::media::MediaEvent::Uplink`].
-        timestamp: u32,
-    },
 }
 
 /// What a room gives.
@@ -89,13 +81,6 @@ pub enum RoomEvent {
     },
     /// Anything else for the device.
     Text(Envelope),
-    /// An Opus packet of the downlink.
-    Audio {
-        /// The packet.
-        opus: Bytes,
-        /// The room's timestamp.
-        timestamp: u32,
-    },
 }
 
 /// `tts.state`.
@@ -149,7 +134,7 @@ impl Room {
     pub const fn route(&self) -> crate::media::Route {
         match self {
             Self::Echo(_) => crate::media::Route::Echo,
-            Self::WebSocket(_) => crate::media::Route::Control,
+            Self::WebSocket(_) => crate::media::Route::Chat,
             Self::LiveKit(_) => crate::media::Route::Participant,
         }
     }

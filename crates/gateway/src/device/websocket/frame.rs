@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::media::UplinkPacket;
+use crate::media::OpusPacket;
 
 /// Which of the three a device speaks: its `Protocol-Version`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub enum FrameError {
     #[error("an empty payload")]
     Empty,
     /// An Opus packet that is too long.
-    #[error("an Opus packet of {actual} bytes; {} is the most", UplinkPacket::MAX)]
+    #[error("an Opus packet of {actual} bytes; {} is the most", OpusPacket::MAX)]
     Oversized {
         /// Its length, in bytes.
         actual: usize,
@@ -128,7 +128,7 @@ pub fn parse(version: Version, frame: &Bytes) -> Result<Frame, FrameError> {
     }
     match kind {
         OPUS | JSON if payload.is_empty() => Err(FrameError::Empty),
-        OPUS if payload.len() > UplinkPacket::MAX => Err(FrameError::Oversized { actual: payload.len() }),
+        OPUS if payload.len() > OpusPacket::MAX => Err(FrameError::Oversized { actual: payload.len() }),
         OPUS => Ok(Frame::Audio { opus: payload, timestamp }),
         JSON => Ok(Frame::Text(payload)),
         other => Err(FrameError::Type(other)),
@@ -195,7 +195,7 @@ mod tests {
             Err(FrameError::Length { announced: 1, present: 2 })
         );
         assert_eq!(read(Version::Three, &[2, 0, 0, 1, 1]), Err(FrameError::Type(2)));
-        let long = vec![0; UplinkPacket::MAX + 1];
+        let long = vec![0; OpusPacket::MAX + 1];
         assert_eq!(read(Version::One, &long), Err(FrameError::Oversized { actual: long.len() }));
     }
 

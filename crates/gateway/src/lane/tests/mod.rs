@@ -3,6 +3,7 @@
 mod attack;
 mod pacing;
 mod rooms;
+mod servers;
 mod sessions;
 
 use std::collections::HashMap;
@@ -10,13 +11,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use evenkeel_core::packet::{HEADER_LEN, Header};
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 
+use super::guest::chat::{Request, Told};
 use super::*;
+use crate::fuzz::FarEnd;
 use crate::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaStats, Refused, ReplyId, Route, SessionKey,
     SourcePolicy, Transport, events,
@@ -45,6 +47,8 @@ pub(super) struct Device {
     pub(super) address: SocketAddr,
     pub(super) sealer: Sealer,
     opener: Opener,
+    /// Its chat server, if its route has one.
+    pub(super) server: Option<FarEnd>,
     /// Arrived: when, the header, the Opus packet.
     pub(super) heard: Vec<(Time, Header, Vec<u8>)>,
 }
@@ -117,6 +121,7 @@ impl Rig {
             },
             route,
             first_datagram_limit: Duration::from_secs(10),
+            active_interval: Duration::from_secs(1),
         }
     }
 
@@ -139,10 +144,65 @@ impl Rig {
             address,
             sealer: Sealer::new(&keys, Direction::Uplink, 0),
             opener: Opener::new(&keys, Direction::Downlink, PayloadKind::Opus),
+            server: None,
             heard: Vec::new(),
         });
+        let has_server = open.route == Route::Chat;
         self.command(n, MediaCommand::Open(Box::new(open)));
+        if has_server {
+            self.join(n);
+            self.go_on(n);
+        }
         n
+    }
+
+    /// A chat server joins; what comes of it waits until [`Rig::go_on`].
+    pub(super) fn join(&mut self, n: usize) {
+        let (server, guest) = FarEnd::new();
+        let media = self.devices[n].media;
+        self.devices[n].server = Some(server);
+        self.lane.attach(self.now, media, guest, vec![n as u32]);
+    }
+
+    /// Its room has dealt with the last text.
+    pub(super) fn go_on(&mut self, n: usize) {
+        self.ask(n, Request::GoOn);
+    }
+
+    pub(super) fn ask(&mut self, n: usize, request: Request) {
+        if let Some(server) = &self.devices[n].server {
+            server.ask(request);
+        }
+        self.command(n, MediaCommand::Nudge);
+    }
+
+    /// The chat server says this, a whole frame or not.
+    pub(super) fn server_says(&mut self, n: usize, bytes: &[u8]) {
+        let media = self.devices[n].media;
+        self.lane.handle_guest_bytes(self.now, media, bytes);
+    }
+
+    /// What the chat server heard since: timestamps and packets.
+    pub(super) fn server_heard(&mut self, n: usize) -> Vec<(u32, Vec<u8>)> {
+        self.run_errands();
+        self.devices[n].server.as_mut().map_or_else(Vec::new, FarEnd::heard)
+    }
+
+    /// What the room was told since.
+    pub(super) fn told(&mut self, n: usize) -> Vec<Told> {
+        let server = &mut self.devices[n].server;
+        std::iter::from_fn(|| server.as_mut()?.told()).collect()
+    }
+
+    /// As a thread would whose sockets take all there is.
+    pub(super) fn run_errands(&mut self) {
+        while let Some(errand) = self.lane.poll_errand() {
+            if let Errand::Write(port) = errand {
+                let Device { media, server, .. } = &mut self.devices[port as usize];
+                let server = server.as_mut().expect("only servers are written to");
+                self.lane.write_guest(self.now, *media, |bytes| server.take(bytes, usize::MAX));
+            }
+        }
     }
 
     pub(super) fn command(&mut self, n: usize, command: MediaCommand) {
@@ -150,8 +210,9 @@ impl Rig {
         self.lane.handle_command(self.now, media, command);
     }
 
+    /// The chat server says a packet.
     pub(super) fn downlink(&mut self, n: usize, opus: Vec<u8>, timestamp: u32) {
-        self.command(n, MediaCommand::Downlink { opus: Bytes::from(opus), timestamp });
+        self.server_says(n, &FarEnd::say_audio(timestamp, &opus));
     }
 
     /// The device says a packet now, from its own address.
@@ -194,6 +255,7 @@ impl Rig {
             device.heard.push((self.now, opened.header, opened.payload.to_vec()));
         }
         self.lane.handle_transmitted(self.now);
+        self.run_errands();
         self.lane.finish_turn();
     }
 

@@ -18,7 +18,7 @@ fn gaps(times: &[u64]) -> Vec<u64> {
 
 #[test]
 fn a_burst_leaves_at_the_pace_of_its_packets() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     (0..50).for_each(|i| rig.downlink(n, silk60(true, i), u32::from(i)));
     rig.run(Duration::from_secs(4));
     assert_eq!(rig.devices[n].heard_at(), (0..50).map(|i| i * 60).collect::<Vec<_>>());
@@ -29,7 +29,7 @@ fn a_burst_leaves_at_the_pace_of_its_packets() {
 
 #[test]
 fn packets_of_20_ms_become_packets_of_60() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     (0..9).for_each(|i| rig.downlink(n, celt20(i), u32::from(i) * 20));
     rig.run(Duration::from_millis(500));
     assert_eq!(rig.devices[n].heard_at(), [0, 60, 120]);
@@ -42,7 +42,7 @@ fn packets_of_20_ms_become_packets_of_60() {
 
 #[test]
 fn a_live_source_of_20_ms_is_merged_without_a_hole() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     for i in 0..30 {
         rig.downlink(n, celt20(i), 0);
         rig.run(MS * 20);
@@ -55,7 +55,7 @@ fn a_live_source_of_20_ms_is_merged_without_a_hole() {
 
 #[test]
 fn the_rest_of_a_reply_that_fills_no_packet_is_sent_too() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     (0..4).for_each(|i| rig.downlink(n, celt20(i), 0));
     rig.run(MS * 500);
     assert_eq!(rig.devices[n].heard_at(), [0, 60], "after a while without more");
@@ -67,7 +67,7 @@ fn the_rest_of_a_reply_that_fills_no_packet_is_sent_too() {
 
 #[test]
 fn a_hole_is_an_underrun_and_the_pace_goes_on_behind_it() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     (0..3).for_each(|i| rig.downlink(n, silk60(true, i), 0));
     rig.run(MS * 400);
     (3..6).for_each(|i| rig.downlink(n, silk60(true, i), 0));
@@ -79,7 +79,7 @@ fn a_hole_is_an_underrun_and_the_pace_goes_on_behind_it() {
 
 #[test]
 fn silence_between_replies_is_no_underrun() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     for reply in 0..3 {
         rig.downlink(n, silk60(true, 0), 0);
         rig.command(n, MediaCommand::Mark(ReplyId(reply)));
@@ -123,7 +123,7 @@ fn the_delay_that_a_stall_left_shrinks_in_a_pause() {
 
 #[test]
 fn what_missed_its_deadline_is_dropped_and_the_schedule_stays() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     (0..10).for_each(|i| rig.downlink(n, silk60(true, i), 0));
     rig.run(MS * 70);
     // The thread did not run for 180 ms: 120 and 180 are over 50 ms late, 240 is not.
@@ -140,7 +140,7 @@ fn neighbours_leave_together() {
     let mut rig = Rig::new();
     for n in 0..10 {
         rig.now = Time::from_nanos(n * 20_000);
-        let n = rig.open(Route::Control);
+        let n = rig.open(Route::Chat);
         rig.greet(n);
         rig.command(n, FLOW);
         (0..3).for_each(|i| rig.downlink(n, silk60(true, i), 0));
@@ -157,7 +157,7 @@ fn neighbours_leave_together() {
 
 #[test]
 fn the_queue_is_bounded_and_the_oldest_goes_first() {
-    let (mut rig, n) = flowing(Route::Control);
+    let (mut rig, n) = flowing(Route::Chat);
     for i in 0..2100u32 {
         rig.downlink(n, silk60(true, i as u8), i);
     }
@@ -172,7 +172,7 @@ fn all_queues_together_are_bounded() {
     let config = LaneConfig { max_queued_bytes: 64 << 10, ..LaneConfig::default() };
     let mut rig = Rig::with(config, 4096);
     for _ in 0..8 {
-        let n = rig.open(Route::Control);
+        let n = rig.open(Route::Chat);
         rig.greet(n);
         (0..300).for_each(|i| rig.downlink(n, silk60(true, i as u8), i));
     }
@@ -181,7 +181,7 @@ fn all_queues_together_are_bounded() {
     for n in 0..8 {
         rig.close(n);
     }
-    let n = rig.open(Route::Control);
+    let n = rig.open(Route::Chat);
     (0..300).for_each(|i| rig.downlink(n, silk60(true, i as u8), i));
     assert_eq!(rig.stats(n).queued, 300, "what was closed gave back");
 }
@@ -191,7 +191,7 @@ proptest! {
     fn no_two_packets_leave_closer_than_their_duration_or_out_of_order(
         arrivals in proptest::collection::vec((0u64..200, 1usize..5), 1..40),
     ) {
-        let (mut rig, n) = flowing(Route::Control);
+        let (mut rig, n) = flowing(Route::Chat);
         let mut number = 0u8;
         for (pause, count) in arrivals {
             rig.run(MS * pause as u32);

@@ -136,7 +136,7 @@ fn two_devices_hear_each_other_in_one_lane_and_across_two() {
     let rig = |index| {
         let config = LaneConfig { index, ..LaneConfig::default() };
         let mut rig = Rig::in_plane(config, 4096, Arc::clone(&inboxes));
-        let n = rig.open(Route::Control);
+        let n = rig.open(Route::Chat);
         rig.greet(n);
         rig.command(n, FLOW);
         rig

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::device::envelope::Envelope;
 use crate::lane::voices::Cue;
-use crate::room::websocket::frame::{self, ServerText, TEXT_LIMITS};
+use crate::room::websocket::text::{self, ServerText};
 use crate::room::{RoomEvent, TtsState};
 
 /// Participants that are kept track of.
@@ -44,7 +44,7 @@ pub struct Events {
 /// A message for the device. `None` if it is longer than a message may be.
 #[must_use]
 pub(super) fn text(message: &Value) -> Option<Envelope> {
-    Envelope::new(message.to_string().as_bytes(), TEXT_LIMITS).ok()
+    Envelope::new(message.to_string().as_bytes(), text::LIMITS).ok()
 }
 
 impl Events {
@@ -150,7 +150,7 @@ impl Events {
     }
 
     fn read_data(&mut self, payload: &[u8], effects: &mut Vec<Effect>) {
-        let Ok(envelope) = Envelope::new(payload, TEXT_LIMITS) else { return effects.push(Effect::Ignored) };
+        let Ok(envelope) = Envelope::new(payload, text::LIMITS) else { return effects.push(Effect::Ignored) };
         let Ok(Value::Object(object)) = serde_json::from_str(envelope.text()) else {
             return effects.push(Effect::Ignored);
         };
@@ -183,7 +183,7 @@ impl Events {
 
     /// A message in the device's own form.
     fn pass_on(payload: &[u8], effects: &mut Vec<Effect>) {
-        match frame::parse_text(payload) {
+        match text::parse(payload) {
             Ok(ServerText::Event(event)) => match event {
                 RoomEvent::Tts { state: TtsState::Start, .. } => {
                     effects.extend([Effect::Cue(Cue::Speaking), Effect::Room(event)]);

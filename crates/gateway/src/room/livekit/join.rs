@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use super::presence::Presence;
 use super::{JoinError, LiveKitRooms};
 use crate::device::credentials::Mac;
-use crate::lane::guest::{Arrival, Guest};
+use crate::entropy;
+use crate::lane::guest::livekit::LiveKitGuest;
+use crate::lane::guest::{Arrival, Guest, Link};
 use crate::media::{MediaCommand, MediaId, MediaPlane};
 
 /// Requests that may wait for the lane, and what the room says that may wait for us.
@@ -95,14 +97,15 @@ pub(super) async fn join(
     config.udp = locals.first().copied();
     config.second_udp = locals.get(1).copied();
     let mut seed = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut seed);
+    entropy::fill(&mut seed);
     let anchor = (clock::now(), Instant::now());
     let mut participant = Participant::new(anchor.1, config, u64::from_ne_bytes(seed));
     participant.handle_signal(anchor.1, joined);
     let (requests, request_queue) = mpsc::channel(QUEUE);
     let (told, told_queue) = mpsc::channel(QUEUE);
-    let guest = Guest::new(participant, signal, request_queue, told, locals, anchor);
-    if !plane.attach(media, Box::new(Arrival { guest, sockets })) {
+    let guest = LiveKitGuest::new(participant, signal, request_queue, told, locals, anchor);
+    let links = sockets.into_iter().map(Link::Udp).collect();
+    if !plane.attach(media, Box::new(Arrival { guest: Guest::LiveKit(Box::new(guest)), links })) {
         return Err(JoinError::Lane);
     }
     Ok(Presence::new(identity, plane, media, requests, told_queue))

@@ -1,4 +1,4 @@
-//! A LiveKit room: joined as a participant whose media lives in the call's lane ([`crate::lane::guest`]).
+//! A LiveKit room: joined as a participant whose media lives in the call's lane ([`crate::lane::guest::livekit`]).
 //!
 //! Here is what is not media: names and tokens, joining and why it failed, what the room's events mean to a device
 //! ([`events`]) and what a device's messages mean to the agent ([`requests`]).
@@ -28,7 +28,7 @@ use thiserror::Error;
 use self::events::{Effect, text};
 use self::presence::{Heard, Presence};
 use crate::device::credentials::Mac;
-use crate::lane::guest::Told;
+use crate::lane::guest::livekit::Told;
 use crate::lane::voices::Cue;
 use crate::media::MediaPlane;
 use crate::ops::counters::Counter;
@@ -161,8 +161,6 @@ impl LiveKitRoom {
                 let text = json!({"type": "mcp", "payload": payload}).to_string();
                 self.pass_on(id, |presence| presence.send_data(text));
             }
-            // Audio goes through the lane.
-            RoomCommand::Audio { .. } => {}
         }
     }
 

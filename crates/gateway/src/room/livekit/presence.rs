@@ -13,34 +13,15 @@ use super::events::Events;
 use super::requests::{self, Wish};
 use super::tcp::Carrier;
 use crate::device::message::Message;
-use crate::lane::guest::{Request, Told};
+use crate::lane::guest::livekit::{Request, Told};
 use crate::lane::voices::Cue;
-use crate::media::{MediaCommand, MediaId, MediaPlane};
+use crate::media::{MediaId, MediaPlane};
 
 /// How long an agent may take to answer a call.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The way to the participant.
-#[derive(Clone)]
-pub(super) struct Way {
-    requests: Sender<Request>,
-    plane: Arc<dyn MediaPlane>,
-    media: MediaId,
-}
-
-impl Way {
-    /// Asks something. `false` if too much waits already.
-    pub(super) fn ask(&self, request: Request) -> bool {
-        let taken = self.requests.try_send(request).is_ok();
-        self.nudge();
-        taken
-    }
-
-    fn nudge(&self) {
-        // A lane whose queue is full looks by itself before long.
-        let _ = self.plane.send(self.media, MediaCommand::Nudge);
-    }
-}
+pub(super) type Way = crate::room::way::Way<Request>;
 
 /// See the [module](self). Dropping it leaves the room.
 pub(super) struct Presence {
@@ -73,7 +54,7 @@ impl Presence {
         requests: Sender<Request>,
         told: Receiver<Told>,
     ) -> Self {
-        let way = Way { requests, plane, media };
+        let way = Way::new(requests, plane, media);
         Self {
             carrier: Carrier::new(way.clone()),
             way: Some(way),
@@ -161,10 +142,8 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.carrier.close();
-        // The participant sees its queue ended when it is nudged after that.
-        if let Some(Way { requests, plane, media }) = self.way.take() {
-            drop(requests);
-            let _ = plane.send(media, MediaCommand::Nudge);
+        if let Some(way) = self.way.take() {
+            way.close();
         }
     }
 }

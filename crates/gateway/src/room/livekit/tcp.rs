@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::presence::Way;
-use crate::lane::guest::Request;
+use crate::lane::guest::livekit::Request;
 
 /// Packets that may wait for a connection. One that does not keep up loses packets, as a network does.
 const QUEUE: usize = 64;

@@ -3,24 +3,27 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use evenkeel_core::units::Time;
-use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use super::connect::{self, Bearer, ConnectError, Headers, Socket};
-use super::frame::{self, ServerText};
+use super::connect::{self, Bearer, ConnectError, Headers, Joined};
 use super::servers::Servers;
+use super::text::{self, ServerText};
 use crate::control::Clock;
 use crate::device::limits::{Bucket, Rate};
-use crate::ops::counters::{Counter, Counters};
+use crate::entropy;
+use crate::lane::guest::chat::{ChatGuest, Farewell, Request, Told};
+use crate::lane::guest::{Arrival, Guest, Link};
+use crate::media::{MediaId, MediaPlane};
+use crate::ops::counters::Counter;
+use crate::ops::registry::Registry;
+use crate::room::way::Way;
 use crate::room::{Join, RoomCommand, RoomEvent, RoomId};
 
 /// What the chat server rooms of all calls share.
@@ -36,25 +39,29 @@ pub struct WebSocketRooms {
     pub clock: Clock,
 }
 
-/// Texts a server may send; a reply has one a sentence. The burst fits what may wait for a device
-/// ([`crate::control::OUTLET_CAPACITY`]), so that a server that floods does not cost a device its connection.
+/// Texts of a server; a reply has one a sentence. One that says more waits for its turn, and its audio with it. The burst
+/// fits what may wait for a device ([`crate::control::OUTLET_CAPACITY`]), so that a server that floods does not cost a
+/// device its connection.
 const TEXT_RATE: Rate = Rate { burst: 40, per_second: 40.0 };
-/// Messages skipped or handled in one turn before others get theirs.
-const BUDGET: usize = 32;
-/// How often a silent server is pinged; one that is silent for two in a row is lost.
-const PING: Duration = Duration::from_secs(20);
+/// How long a server over that rate waits before it is looked at again.
+const TEXT_PAUSE: Duration = Duration::from_millis(25);
 /// A server that has not answered for so long when a call gives up on it has failed; before, the call may have had
 /// other reasons.
 const SLOW: Duration = Duration::from_secs(1);
-/// How long a polite close may take before the socket is dropped.
+/// How long a polite close may take before the connection is dropped.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Texts that may wait for the lane.
+const REQUESTS: usize = 64;
+/// What the lane says that may wait for us: a text, why it ended, the connection.
+const TOLD: usize = 4;
 
-type Attempt = Pin<Box<dyn Future<Output = Result<(Socket, Option<String>), ConnectError>> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<Joined, ConnectError>> + Send>>;
 
 /// One call's side of a chat server.
 pub struct WebSocketRoom {
     rooms: Arc<WebSocketRooms>,
-    counters: Arc<crate::ops::registry::Registry>,
+    plane: Arc<dyn MediaPlane>,
+    registry: Arc<Registry>,
     headers: Headers,
     state: State,
     leaving: Option<(RoomId, JoinHandle<()>)>,
@@ -62,18 +69,17 @@ pub struct WebSocketRoom {
 
 enum State {
     Apart,
-    Connecting { id: RoomId, url: String, since: Time, attempt: Attempt },
-    Open { id: RoomId, open: Box<Open> },
+    Connecting { id: RoomId, media: MediaId, url: String, since: Time, attempt: Attempt },
+    Open { id: RoomId, open: Open },
 }
 
+/// A server whose connection lives in the lane.
 struct Open {
-    socket: Socket,
-    /// Something was queued and not flushed.
-    dirty: bool,
+    way: Way<Request>,
+    told: Receiver<Told>,
     texts: Bucket,
-    ping: Pin<Box<Sleep>>,
-    heard: bool,
-    pinged: bool,
+    /// The lane waits for us to have dealt with the last text.
+    owes_word: bool,
 }
 
 impl std::fmt::Debug for WebSocketRoom {
@@ -87,28 +93,26 @@ impl WebSocketRoom {
     #[must_use]
     pub fn new(
         rooms: Arc<WebSocketRooms>,
-        registry: Arc<crate::ops::registry::Registry>,
+        plane: Arc<dyn MediaPlane>,
+        registry: Arc<Registry>,
         headers: Headers,
     ) -> Self {
-        Self { rooms, counters: registry, headers, state: State::Apart, leaving: None }
+        Self { rooms, plane, registry, headers, state: State::Apart, leaving: None }
     }
 
     /// Carries out a command of the call. Never waits: what a server does not take is dropped and counted.
     pub fn command(&mut self, id: RoomId, command: RoomCommand) {
         match command {
             RoomCommand::Join(join) => {
-                let since = self.rooms.clock.now();
+                let (since, media) = (self.rooms.clock.now(), join.media);
                 let url = self.rooms.servers.pick(since).unwrap_or_default();
                 let attempt = self.attempt(url.clone(), join);
-                self.state = State::Connecting { id, url, since, attempt };
+                self.state = State::Connecting { id, media, url, since, attempt };
             }
             RoomCommand::Leave => self.leave(id),
-            RoomCommand::Device { text, .. } => self.push(id, Message::text(text)),
+            RoomCommand::Device { text, .. } => self.say(id, text),
             RoomCommand::Mcp(payload) => {
-                self.push(id, Message::text(json!({"type": "mcp", "payload": payload}).to_string()));
-            }
-            RoomCommand::Audio { opus, timestamp } => {
-                self.push(id, Message::Binary(Bytes::from(frame::emit_audio(timestamp, &opus))));
+                self.say(id, json!({"type": "mcp", "payload": payload}).to_string());
             }
         }
     }
@@ -130,15 +134,10 @@ impl WebSocketRoom {
     /// Closes what there is, politely but not for long.
     fn close(&mut self) -> JoinHandle<()> {
         match std::mem::replace(&mut self.state, State::Apart) {
-            State::Open { mut open, .. } => tokio::spawn(async move {
-                let goodbyes = async {
-                    // If the server closed, the answer is queued; else this is the first word of it.
-                    if open.socket.flush().await.is_ok() && open.socket.close(None).await.is_ok() {
-                        while let Some(Ok(_)) = open.socket.next().await {}
-                    }
-                };
-                let _ = tokio::time::timeout(CLOSE_LIMIT, goodbyes).await;
-            }),
+            State::Open { open: Open { way, told, .. }, .. } => {
+                way.close();
+                tokio::spawn(close_politely(told))
+            }
             // Dropping the attempt ends it.
             State::Connecting { url, since, .. } => {
                 let now = self.rooms.clock.now();
@@ -151,137 +150,180 @@ impl WebSocketRoom {
         }
     }
 
-    fn push(&mut self, to: RoomId, message: Message) {
-        let State::Open { id, open } = &mut self.state else { return };
-        if *id != to {
-            return;
-        }
-        // The waker is registered by the next poll, as `dirty` makes it flush.
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let socket = Pin::new(&mut open.socket);
-        let taken = match socket.poll_ready(&mut cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut open.socket).start_send(message).is_ok(),
-            _ => false,
-        };
-        open.dirty = true;
-        if !taken {
-            self.counters.counters.add(Counter::RoomStalled);
+    fn say(&self, to: RoomId, text: String) {
+        if let State::Open { id, open } = &self.state
+            && *id == to
+            && !open.way.ask(Request::Text(text))
+        {
+            self.registry.counters.add(Counter::RoomStalled);
         }
     }
 
     /// What the room gives next. Cancel safe.
     pub async fn next(&mut self) -> (RoomId, RoomEvent) {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(RoomId, RoomEvent)> {
-        if let Some((id, handle)) = &mut self.leaving
-            && Pin::new(handle).poll(cx).is_ready()
-        {
-            let id = *id;
-            self.leaving = None;
-            return Poll::Ready((id, RoomEvent::Left));
-        }
-        match &mut self.state {
-            State::Apart => Poll::Pending,
-            State::Connecting { id, url, attempt, .. } => {
-                let result = ready!(attempt.as_mut().poll(cx));
-                let (id, url) = (*id, std::mem::take(url));
-                let now = self.rooms.clock.now();
-                match result {
-                    Ok((socket, session_id)) => {
-                        self.rooms.servers.succeeded(&url);
-                        let open = Open {
-                            socket,
-                            dirty: false,
-                            texts: Bucket::new(TEXT_RATE, now),
-                            ping: Box::pin(tokio::time::sleep(PING)),
-                            heard: true,
-                            pinged: false,
-                        };
-                        self.state = State::Open { id, open: Box::new(open) };
-                        Poll::Ready((id, RoomEvent::Ready { session_id }))
+        loop {
+            let left = async {
+                match &mut self.leaving {
+                    Some((_, task)) => _ = task.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (rooms, registry) = (&self.rooms, &self.registry);
+            let state = &mut self.state;
+            let came = tokio::select! {
+                biased;
+                () = left => Came::Left,
+                came = state.next(rooms, registry) => came,
+            };
+            match came {
+                Came::Left => {
+                    if let Some((id, _)) = self.leaving.take() {
+                        return (id, RoomEvent::Left);
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, url, "chat server not reached");
-                        self.rooms.servers.failed(&url, now);
-                        self.state = State::Apart;
-                        Poll::Ready((id, RoomEvent::Lost))
+                }
+                Came::Joined(result) => {
+                    if let Some(event) = self.joined(result) {
+                        return event;
                     }
+                }
+                Came::Event(id, event) => {
+                    if matches!(event, RoomEvent::Lost | RoomEvent::Ended) {
+                        self.close();
+                    }
+                    return (id, event);
                 }
             }
-            State::Open { id, open } => {
-                let event = ready!(open.poll_event(cx, &self.rooms.clock, &self.counters.counters));
-                let id = *id;
-                if matches!(event, RoomEvent::Lost | RoomEvent::Ended) {
-                    self.close();
+        }
+    }
+
+    fn joined(&mut self, result: Result<Joined, ConnectError>) -> Option<(RoomId, RoomEvent)> {
+        let State::Connecting { id, media, url, .. } = std::mem::replace(&mut self.state, State::Apart)
+        else {
+            return None;
+        };
+        let now = self.rooms.clock.now();
+        match result {
+            Ok(Joined { stream, connection, session_id }) => {
+                self.rooms.servers.succeeded(&url);
+                let (requests, asked) = mpsc::channel(REQUESTS);
+                let (tell, told) = mpsc::channel(TOLD);
+                let guest = Guest::Chat(Box::new(ChatGuest::new(connection, asked, tell)));
+                let links = vec![Link::Stream(stream)];
+                if !self.plane.attach(media, Box::new(Arrival { guest, links })) {
+                    tracing::warn!("a lane takes no more rooms at the moment");
+                    return Some((id, RoomEvent::Lost));
                 }
-                Poll::Ready((id, event))
+                let way = Way::new(requests, Arc::clone(&self.plane), media);
+                let texts = Bucket::new(TEXT_RATE, now);
+                // The lane begins once the call knows that the room is there.
+                self.state = State::Open { id, open: Open { way, told, texts, owes_word: true } };
+                Some((id, RoomEvent::Ready { session_id }))
+            }
+            Err(error) => {
+                tracing::warn!(%error, url, "chat server not reached");
+                self.rooms.servers.failed(&url, now);
+                Some((id, RoomEvent::Lost))
             }
         }
     }
 }
 
-impl Open {
-    fn poll_event(&mut self, cx: &mut Context<'_>, clock: &Clock, counters: &Counters) -> Poll<RoomEvent> {
-        if self.poll_ping(cx) {
-            return Poll::Ready(RoomEvent::Lost);
-        }
-        if self.dirty {
-            match self.socket.poll_flush_unpin(cx) {
-                Poll::Ready(Ok(())) => self.dirty = false,
-                Poll::Ready(Err(_)) => return Poll::Ready(RoomEvent::Lost),
-                Poll::Pending => {}
-            }
-        }
-        for _ in 0..BUDGET {
-            let Some(message) = ready!(self.socket.poll_next_unpin(cx)) else {
-                return Poll::Ready(RoomEvent::Lost);
-            };
-            self.heard = true;
-            match message {
-                Ok(Message::Binary(frame)) => match frame::parse_audio(&frame) {
-                    Ok((timestamp, opus)) => return Poll::Ready(RoomEvent::Audio { opus, timestamp }),
-                    Err(_) => counters.add(Counter::BadFrames),
-                },
-                Ok(Message::Text(text)) => match frame::parse_text(text.as_bytes()) {
-                    Ok(ServerText::Event(event)) if self.texts.take(TEXT_RATE, clock.now()) => {
-                        return Poll::Ready(event);
-                    }
-                    Ok(ServerText::Event(_)) => counters.add(Counter::MessagesDropped),
-                    Ok(ServerText::Hello { .. }) => {}
-                    Err(_) => counters.add(Counter::BadFrames),
-                },
-                Ok(Message::Close(frame)) => {
-                    // 1000, or no code at all, is a server that is done; anything else one that is in trouble.
-                    let done = frame.is_none_or(|f| matches!(f.code, CloseCode::Normal | CloseCode::Status));
-                    return Poll::Ready(if done { RoomEvent::Ended } else { RoomEvent::Lost });
-                }
-                Ok(_) => {}
-                Err(WsError::Utf8(_)) | Err(_) => return Poll::Ready(RoomEvent::Lost),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
+/// What [`State::next`] gives.
+enum Came {
+    Left,
+    Joined(Result<Joined, ConnectError>),
+    Event(RoomId, RoomEvent),
+}
 
-    /// Pings a server that was silent; `true` if it did not even answer that.
-    fn poll_ping(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.ping.as_mut().poll(cx).is_ready() {
-            if !self.heard && self.pinged {
-                return true;
-            }
-            self.pinged = !self.heard;
-            self.heard = false;
-            if self.pinged {
-                let mut noop = Context::from_waker(std::task::Waker::noop());
-                if Pin::new(&mut self.socket).poll_ready(&mut noop).is_ready() {
-                    let _ = Pin::new(&mut self.socket).start_send(Message::Ping(Bytes::new()));
-                }
-                self.dirty = true;
-            }
-            self.ping.as_mut().reset(Instant::now() + PING);
+impl State {
+    async fn next(&mut self, rooms: &WebSocketRooms, registry: &Registry) -> Came {
+        match self {
+            Self::Apart => std::future::pending().await,
+            Self::Connecting { attempt, .. } => Came::Joined(attempt.as_mut().await),
+            Self::Open { id, open } => Came::Event(*id, open.next(rooms.clock, registry).await),
         }
-        false
     }
+}
+
+impl Open {
+    async fn next(&mut self, clock: Clock, registry: &Registry) -> RoomEvent {
+        loop {
+            // What the call did with the last text is on its way to the lane before this is.
+            if self.owes_word {
+                while !self.texts.take(TEXT_RATE, clock.now()) {
+                    tokio::time::sleep(TEXT_PAUSE).await;
+                }
+                self.owes_word = false;
+                self.way.ask(Request::GoOn);
+            }
+            match self.told.recv().await {
+                Some(Told::Text(said)) => {
+                    self.owes_word = true;
+                    match text::parse(&said) {
+                        Ok(ServerText::Event(event)) => return event,
+                        Ok(ServerText::Hello { .. }) => {}
+                        Err(error) => {
+                            tracing::debug!(%error, "a bad message of a chat server");
+                            registry.counters.add(Counter::BadFrames);
+                        }
+                    }
+                }
+                // 1000, or no code at all, is a server that is done; anything else one that is in trouble.
+                Some(Told::Closed(None | Some(1000 | 1005))) => return RoomEvent::Ended,
+                Some(Told::Closed(code)) => {
+                    tracing::info!(?code, "a chat server closed");
+                    return RoomEvent::Lost;
+                }
+                Some(Told::Lost(loss)) => {
+                    tracing::info!(%loss, "a chat server is lost");
+                    return RoomEvent::Lost;
+                }
+                // The lane let go of it: its session is over.
+                Some(Told::Left(farewell)) => {
+                    tokio::spawn(say_goodbye(*farewell));
+                    return RoomEvent::Lost;
+                }
+                None => return RoomEvent::Lost,
+            }
+        }
+    }
+}
+
+/// Waits for the connection to come back from the lane, and closes it.
+async fn close_politely(mut told: Receiver<Told>) {
+    let handed_back = async {
+        loop {
+            match told.recv().await {
+                Some(Told::Left(farewell)) => return Some(farewell),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    };
+    if let Ok(Some(farewell)) = tokio::time::timeout(CLOSE_LIMIT, handed_back).await {
+        say_goodbye(*farewell).await;
+    }
+}
+
+/// Says what is still to be said and waits for the other end to close, so that it gets to read it: what came and was not
+/// read would make the kernel reset the connection.
+async fn say_goodbye(farewell: Farewell) {
+    let Farewell { stream, mut connection } = farewell;
+    connection.send_close(1000, entropy::number());
+    let Ok(mut tcp) = TcpStream::from_std(stream.end(connection.output())) else { return };
+    let closed = async {
+        tcp.shutdown().await?;
+        let mut ignored = [0; 2048];
+        loop {
+            tcp.readable().await?;
+            match tcp.try_read(&mut ignored) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    // However it ends, it is closed then.
+    let _: Result<std::io::Result<()>, _> = tokio::time::timeout(CLOSE_LIMIT, closed).await;
 }

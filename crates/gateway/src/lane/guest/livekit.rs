@@ -11,12 +11,12 @@ use evenkeel_core::units::{SampleRate, Time};
 use evenkeel_livekit::data::{Call, CallId, Delivery, RequestId, RpcError, RpcErrorCode};
 use evenkeel_livekit::participant::{AudioLevel, Event, OpusOut, Output, Participant, TcpId, Transmit};
 use evenkeel_livekit::signal::SignalHandle;
-use evenkeel_sys::udp::Socket;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::uplink::Heard;
-use super::voices::{Cue, Said, Voices};
+use super::Errand;
+use crate::lane::uplink::Heard;
+use crate::lane::voices::{Cue, Said, Voices};
 
 /// Signal messages and requests taken in one turn, so that one room cannot hold up a lane.
 const BUDGET: usize = 32;
@@ -30,16 +30,8 @@ const BREATH: Duration = Duration::from_millis(1);
 /// Ticks of RTP time in a second.
 const RTP_HZ: u128 = 48_000;
 
-/// What a lane is handed.
-pub struct Arrival {
-    /// The participant.
-    pub guest: Guest,
-    /// Its sockets, in the order of [`Guest::new`]'s addresses.
-    pub sockets: Vec<Socket>,
-}
-
 /// See the [module](self).
-pub struct Guest {
+pub struct LiveKitGuest {
     participant: Participant,
     signal: SignalHandle,
     requests: Receiver<Request>,
@@ -133,16 +125,7 @@ pub enum Told {
     Transmit(Transmit),
 }
 
-/// What a guest wants of its lane's thread.
-#[derive(Debug)]
-pub enum Errand {
-    /// Send a datagram from this port.
-    Send(u32, Transmit),
-    /// Close this port.
-    Close(u32),
-}
-
-impl Guest {
+impl LiveKitGuest {
     /// A participant that has joined by `signal`, or is about to. `locals` are the addresses of its sockets,
     /// `anchor` is one moment on both clocks.
     #[must_use]
@@ -170,13 +153,9 @@ impl Guest {
         }
     }
 
-    /// The lane's names for its sockets.
-    pub(super) fn settle(&mut self, ports: Vec<u32>) {
+    /// The lane's names for its sockets, and what the device decodes at.
+    pub(super) fn settle(&mut self, ports: Vec<u32>, rate: SampleRate) {
         self.ports = ports;
-    }
-
-    /// What the device decodes at.
-    pub(super) fn set_rate(&mut self, rate: SampleRate) {
         self.voices = Voices::new(rate);
     }
 
@@ -203,7 +182,7 @@ impl Guest {
         self.voices.resume();
     }
 
-    /// When to call [`Guest::handle_timeout`].
+    /// When to call [`LiveKitGuest::handle_timeout`].
     pub(super) fn next_timeout(&self) -> Time {
         self.voices.next_due().map_or(self.due, |due| due.min(self.due))
     }
@@ -353,8 +332,8 @@ impl Guest {
     }
 }
 
-impl std::fmt::Debug for Guest {
+impl std::fmt::Debug for LiveKitGuest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guest").field("participant", &self.participant).finish_non_exhaustive()
+        f.debug_struct("LiveKitGuest").field("participant", &self.participant).finish_non_exhaustive()
     }
 }
