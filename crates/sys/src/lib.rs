@@ -9,6 +9,7 @@ compile_error!(
     "evenkeel-sys needs a Unix system; Linux gives real-time priority, precise waits and batched UDP"
 );
 
+pub mod cache;
 pub mod clock;
 pub mod limits;
 pub mod rest;

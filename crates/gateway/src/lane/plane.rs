@@ -26,7 +26,7 @@ use crate::media::{
 pub const FULL_LOAD: f32 = 0.85;
 
 /// Once a lane works for this share of its time, new sessions go to whichever has fewest.
-const SHARED_LOAD: f32 = 0.25;
+const SHARED_LOAD: f32 = 0.4;
 
 /// Packets that may be on their way to one lane from all others; 0.75 MB a lane.
 const INBOX: usize = 512;

@@ -58,6 +58,8 @@ pub(super) struct LaneThread {
     free_ports: Vec<u32>,
     /// Streams in which there may be more than was read, though no event says so.
     unfinished: Vec<u32>,
+    /// What was read last from a stream.
+    bytes: Box<[u8; READ]>,
     rest: Rest,
 }
 
@@ -102,6 +104,7 @@ impl LaneThread {
             ports: Vec::new(),
             free_ports: Vec::new(),
             unfinished: Vec::new(),
+            bytes: Box::new([0; READ]),
             rest: Rest::new(clock::now()),
         })
     }
@@ -182,6 +185,7 @@ impl LaneThread {
                 }
             };
             let now = clock::now();
+            self.receiver.datagrams().for_each(|(_, datagram)| self.lane.foresee(datagram));
             for (from, datagram) in self.receiver.datagrams() {
                 self.lane.handle_datagram(now, from, datagram);
             }
@@ -250,24 +254,29 @@ impl LaneThread {
         if self.ports.len() == self.free_ports.len() || self.waiter.wait(Some(Time::ZERO)).is_err() {
             return Found::Nothing;
         }
-        let mut found = Found::Nothing;
+        let (mut found, now) = (Found::Nothing, clock::now());
+        for token in self.waiter.ready() {
+            if let Some(Some(port)) = self.ports.get(token.wrapping_sub(1) as usize) {
+                self.lane.foresee_guest(port.media);
+            }
+        }
         for at in 0..self.waiter.ready().len() {
             let port = self.waiter.ready()[at].wrapping_sub(1) as u32;
             if !self.unfinished.contains(&port) {
-                found = found.max(self.receive_guest(port));
+                found = found.max(self.receive_guest(now, port));
             }
         }
         for _ in 0..self.unfinished.len() {
             let port = self.unfinished.swap_remove(0);
-            found = found.max(self.receive_guest(port));
+            found = found.max(self.receive_guest(now, port));
         }
         found
     }
 
-    fn receive_guest(&mut self, port: u32) -> Found {
+    fn receive_guest(&mut self, now: Time, port: u32) -> Found {
         let entry = self.ports.get_mut(port as usize).and_then(Option::as_mut);
         let Some(entry) = entry.filter(|entry| entry.is_watched) else { return Found::Nothing };
-        let (now, media) = (clock::now(), entry.media);
+        let media = entry.media;
         match &mut entry.link {
             // One batch each: what is left is there in the next turn.
             Link::Udp(socket) => match self.receiver.receive(socket) {
@@ -278,33 +287,31 @@ impl LaneThread {
                     }
                 }
             },
-            Link::Stream(stream) => {
-                let mut bytes = [0; READ];
-                match stream.read(&mut bytes) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Found::Nothing,
-                    Ok(0) => self.end_stream(port, Loss::Ended),
-                    Err(error) => self.end_stream(port, error.into()),
-                    Ok(count) => {
-                        if count == READ || stream.may_hide_more() {
-                            self.unfinished.push(port);
-                        }
-                        self.lane.handle_guest_bytes(now, media, &bytes[..count]);
+            Link::Stream(stream) => match stream.read(&mut self.bytes[..]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Found::Nothing,
+                Ok(0) => self.end_stream(now, port, Loss::Ended),
+                Err(error) => self.end_stream(now, port, error.into()),
+                Ok(count) => {
+                    if count == READ || stream.may_hide_more() {
+                        self.unfinished.push(port);
                     }
+                    self.lane.handle_guest_bytes(now, media, &self.bytes[..count]);
                 }
-            }
+            },
         }
         Found::Something
     }
 
     /// Nothing more will come from this stream, though the kernel would say for ever that something is there.
-    fn end_stream(&mut self, port: u32, loss: Loss) {
+    fn end_stream(&mut self, now: Time, port: u32, loss: Loss) {
         self.watch(port, false);
         if let Some(Some(entry)) = self.ports.get(port as usize) {
-            self.lane.handle_guest_end(clock::now(), entry.media, loss);
+            self.lane.handle_guest_end(now, entry.media, loss);
         }
     }
 
     fn run_errands(&mut self) {
+        let now = clock::now();
         while let Some(errand) = self.lane.poll_errand() {
             match errand {
                 Errand::Send(port, transmit) => {
@@ -317,7 +324,7 @@ impl LaneThread {
                     if let Some(Some(Port { media, link: Link::Stream(stream), .. })) =
                         self.ports.get_mut(port as usize)
                     {
-                        self.lane.write_guest(clock::now(), *media, |bytes| stream.write(bytes));
+                        self.lane.write_guest(now, *media, |bytes| stream.write(bytes));
                     }
                 }
                 Errand::Pause(port) => self.watch(port, false),
