@@ -12,7 +12,7 @@ use bytes::Bytes;
 use evenkeel_core::units::{FrameDuration, SampleRate};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-pub use self::queue::{EventReceiver, EventSender, events};
+pub use self::queue::{Departed, EventReceiver, EventSender, events};
 use crate::lane::guest::Arrival;
 
 /// One media session: the sealed UDP stream of one `hello`. A call has at most one open at a time.
@@ -44,7 +44,7 @@ pub enum Transport {
     #[default]
     Udp,
     /// Frames of the device's WebSocket, which the control plane holds: [`MediaCommand::Uplink`] and
-    /// [`MediaEvent::Downlink`]. The connection protects them, so they are not sealed.
+    /// [`Departed`]. The connection protects them, so they are not sealed.
     WebSocket,
 }
 
@@ -286,10 +286,6 @@ impl std::fmt::Debug for OpusPacket {
 /// What a lane reports of a session.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "queue slots are preallocated; a box would allocate on the lane"
-)]
 pub enum MediaEvent {
     /// The first valid datagram came, from here.
     FirstDatagram {
@@ -298,13 +294,6 @@ pub enum MediaEvent {
     },
     /// No valid datagram came within [`Open::first_datagram_limit`]. Once per session.
     NeverSeen,
-    /// One Opus packet for the device, which is due now ([`Transport::WebSocket`] only).
-    Downlink {
-        /// The packet.
-        packet: OpusPacket,
-        /// Media time in ms, which a device that cancels echo by timestamps sends back.
-        timestamp: u32,
-    },
     /// Audio went either way since the last report of this kind; at most every [`Open::active_interval`].
     AudioActive,
     /// The first downlink packet since the gate went to [`Gate::Hold`] was queued: the room speaks. Once per hold.

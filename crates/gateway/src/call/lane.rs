@@ -38,8 +38,7 @@ impl Call {
                     self.reply_played(now);
                 }
             }
-            // Audio goes past the call: to its device it is not news.
-            MediaEvent::Stats(_) | MediaEvent::Downlink { .. } => {}
+            MediaEvent::Stats(_) => {}
             MediaEvent::KeyExhausted => self.end(EndReason::KeyExhausted, true, now),
             MediaEvent::Failed(_) | MediaEvent::Closed(_) => self.end(EndReason::MediaFailed, true, now),
         }

@@ -15,7 +15,7 @@ use crate::device::mcp::{McpError, Token};
 use crate::device::message::{Hello, Incoming, Message};
 use crate::entropy;
 use crate::media::{
-    MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, Route, SendError, Transport,
+    Departed, MediaCommand, MediaEvent, MediaFailure, MediaId, PlaceError, Route, SendError, Transport,
 };
 use crate::ops::counters::Counter;
 use crate::room::Room;
@@ -35,17 +35,10 @@ pub enum Inbox {
     },
     /// A message was written to the device.
     Written(Receipt),
-    /// The lane reported something.
-    Media(MediaId, Box<MediaEvent>),
+    /// The lane reported something of a session. Boxed, as the rest: see [`Command`].
+    Media(Box<(MediaId, MediaEvent)>),
     /// The lane gave a packet for the device.
-    Downlink {
-        /// Of which session.
-        media: MediaId,
-        /// The packet.
-        opus: Bytes,
-        /// Its timestamp.
-        timestamp: u32,
-    },
+    Downlink(Box<Departed>),
     /// An operator's MCP request. Boxed, as each call has an inbox and few ever get one.
     Command(Box<Command>),
     /// Connect the call to another device, or wait for it.
@@ -196,8 +189,8 @@ impl Actor {
                 _ => self.call.handle_message(incoming, now),
             },
             Inbox::Written(receipt) => self.call.handle_written(receipt, now),
-            Inbox::Media(media, event) => self.call.handle_media(media, *event, now),
-            Inbox::Downlink { media, opus, timestamp } => self.play(media, opus, timestamp),
+            Inbox::Media(said) => self.call.handle_media(said.0, said.1, now),
+            Inbox::Downlink(departed) => self.play(&departed),
             Inbox::Command(command) => {
                 let Command { method, params, limit, reply } = *command;
                 let token = Token(self.next_token);
@@ -274,7 +267,7 @@ impl Actor {
         let Some(outlet) = &self.outlet else { return };
         let receipt = receipt.map(|receipt| (receipt, self.own.clone()));
         let topic = Arc::clone(&self.profile.topic);
-        let outgoing = Outgoing { topic, content: Content::Text(text), receipt };
+        let outgoing = Box::new(Outgoing { topic, content: Content::Text(text), receipt });
         if let Err(mpsc::error::TrySendError::Full(_)) = outlet.try_send(outgoing) {
             // A device that does not read cannot be told anything: its connection goes, its call may stay.
             self.hub.registry.counters.add(Counter::SlowReader);
@@ -283,11 +276,13 @@ impl Actor {
     }
 
     /// Audio of the current session goes out on the device's connection; what there is no place for is dropped.
-    fn play(&mut self, media: MediaId, opus: Bytes, timestamp: u32) {
-        let Some(outlet) = self.outlet.as_ref().filter(|_| self.call.media() == Some(media)) else { return };
-        let topic = Arc::clone(&self.profile.topic);
-        let content = Content::Audio { opus, timestamp };
-        if outlet.try_send(Outgoing { topic, content, receipt: None }).is_err() {
+    fn play(&mut self, departed: &Departed) {
+        let is_current = self.call.media() == Some(departed.media);
+        let Some(outlet) = self.outlet.as_ref().filter(|_| is_current) else { return };
+        let opus = Bytes::copy_from_slice(departed.packet.opus());
+        let content = Content::Audio { opus, timestamp: departed.timestamp };
+        let outgoing = Outgoing { topic: Arc::clone(&self.profile.topic), content, receipt: None };
+        if outlet.try_send(Box::new(outgoing)).is_err() {
             self.hub.registry.counters.add(Counter::AudioDropped);
         }
     }
@@ -360,7 +355,7 @@ mod tests {
     #[test]
     fn inboxes_are_small() {
         // A queue holds memory for 32 from the start, and there are thousands of queues.
-        assert!(size_of::<Inbox>() <= 64, "{}", size_of::<Inbox>());
+        assert!(size_of::<Inbox>() <= 32, "{}", size_of::<Inbox>());
     }
 
     #[test]

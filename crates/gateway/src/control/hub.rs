@@ -63,7 +63,9 @@ impl Outgoing {
 }
 
 /// The way to a device's connection. When all of them are dropped, the connection closes.
-pub type Outlet = mpsc::Sender<Outgoing>;
+///
+/// What goes in is boxed: the queue has room for 32 from the start, and there are thousands of queues.
+pub type Outlet = mpsc::Sender<Box<Outgoing>>;
 
 /// Messages that may wait for a device that does not read.
 pub const OUTLET_CAPACITY: usize = 64;
@@ -336,31 +338,31 @@ impl Hub {
     /// Hands what one lane reports to whom it concerns; runs until cancelled.
     pub async fn run_events(self: Arc<Self>, mut events: EventReceiver) {
         loop {
-            let (media, event) = events.next().await;
-            let message = match event {
-                MediaEvent::Stats(stats) => {
-                    self.registry.stats(media, stats, self.clock.now());
-                    continue;
-                }
-                MediaEvent::Closed(stats) => {
-                    self.registry.stats(media, stats, self.clock.now());
-                    Inbox::Media(media, Box::new(MediaEvent::Closed(stats)))
-                }
-                MediaEvent::FirstDatagram { from } => {
-                    self.registry.seen(media, from);
-                    Inbox::Media(media, Box::new(event))
-                }
-                MediaEvent::Downlink { packet, timestamp } => {
-                    Inbox::Downlink { media, opus: Bytes::copy_from_slice(packet.opus()), timestamp }
-                }
-                other => Inbox::Media(media, Box::new(other)),
-            };
-            let inbox = lock(&self.sessions).get(&media).cloned();
-            if let Some(inbox) = inbox
-                && inbox.try_send(message).is_err()
-            {
-                self.registry.counters.add(Counter::AudioDropped);
+            events.ready().await;
+            while let Some(departed) = events.try_next_packet() {
+                self.tell_session(departed.media, Inbox::Downlink(Box::new(departed)));
             }
+            if let Some((media, event)) = events.try_next() {
+                self.handle_event(media, event);
+            }
+        }
+    }
+
+    fn handle_event(&self, media: MediaId, event: MediaEvent) {
+        match event {
+            MediaEvent::Stats(stats) => return self.registry.stats(media, stats, self.clock.now()),
+            MediaEvent::Closed(stats) => self.registry.stats(media, stats, self.clock.now()),
+            MediaEvent::FirstDatagram { from } => self.registry.seen(media, from),
+            _ => {}
+        }
+        self.tell_session(media, Inbox::Media(Box::new((media, event))));
+    }
+
+    /// Tells the call of a session; of one that is over, nobody.
+    fn tell_session(&self, media: MediaId, message: Inbox) {
+        let inbox = lock(&self.sessions).get(&media).cloned();
+        if inbox.is_some_and(|inbox| inbox.try_send(message).is_err()) {
+            self.registry.counters.add(Counter::AudioDropped);
         }
     }
 
@@ -509,7 +511,7 @@ pub struct Attachment {
     profile: Arc<Profile>,
     generation: u64,
     messages: Bucket,
-    outlet: mpsc::WeakSender<Outgoing>,
+    outlet: mpsc::WeakSender<Box<Outgoing>>,
 }
 
 impl Attachment {
@@ -581,11 +583,9 @@ impl Attachment {
 
     fn answer(&self, text: String) {
         if let Some(outlet) = self.outlet.upgrade() {
-            let _ = outlet.try_send(Outgoing {
-                topic: Arc::clone(&self.profile.topic),
-                content: Content::Text(text),
-                receipt: None,
-            });
+            let topic = Arc::clone(&self.profile.topic);
+            let outgoing = Outgoing { topic, content: Content::Text(text), receipt: None };
+            let _ = outlet.try_send(Box::new(outgoing));
         }
     }
 }

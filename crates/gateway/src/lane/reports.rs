@@ -8,7 +8,9 @@ use evenkeel_core::stats::Histogram;
 
 use super::guest::chat::Counts;
 use super::uplink::Refusal;
-use crate::media::{DEPARTURE_BOUNDS_MICROS, EventSender, LaneReport, MediaEvent, MediaId, Refused};
+use crate::media::{
+    DEPARTURE_BOUNDS_MICROS, Departed, EventSender, LaneReport, MediaEvent, MediaId, Refused,
+};
 
 /// How many events are kept for a control plane that does not take them; beyond it is lost anyway.
 const MOST_OWED: usize = 4096;
@@ -27,6 +29,11 @@ impl Reports {
     /// Says something that the next of its kind makes up for.
     pub(super) fn say(&mut self, media: MediaId, event: MediaEvent) {
         self.sender.push(media, event);
+    }
+
+    /// Hands over a packet; one for which there is no room is lost.
+    pub(super) fn say_packet(&mut self, departed: Departed) {
+        self.sender.push_packet(departed);
     }
 
     /// Says something that may not be lost: if the queue is full it is kept and said later, in order.

@@ -20,8 +20,8 @@ use super::ring::{Budget, PacketRing};
 use super::stamps::Stamps;
 use super::uplink::{Heard, Refusal, Uplink};
 use crate::media::{
-    Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, OpusPacket, ReplyId, Route,
-    STATS_INTERVAL, Transport,
+    Departed, Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, OpusPacket, ReplyId,
+    Route, STATS_INTERVAL, Transport,
 };
 
 /// Sessions report together, this often: waking the control plane costs more than what it is told.
@@ -336,7 +336,7 @@ impl Session {
         self.sent += 1;
         self.peaks.record(Duration::from_nanos(shared.now.signed_nanos_since(due).unsigned_abs()));
         self.note_active(shared);
-        shared.reports.say(self.media, MediaEvent::Downlink { packet, timestamp });
+        shared.reports.say_packet(Departed { media: self.media, packet, timestamp });
     }
 
     /// Media time is when it is due, so what the device echoes can be placed in time; it never stands still.

@@ -56,7 +56,7 @@ pub struct BrokerClient {
     config: BrokerConfig,
     hub: Arc<Hub>,
     client: AsyncClient,
-    outlet: mpsc::Sender<Outgoing>,
+    outlet: Outlet,
     connected: Arc<AtomicBool>,
     devices: HashMap<String, Device>,
 }
@@ -203,7 +203,7 @@ impl BrokerClient {
 }
 
 /// Moves what one device is told to the one connection.
-async fn forward(mut outbox: mpsc::Receiver<Outgoing>, shared: Outlet) {
+async fn forward(mut outbox: mpsc::Receiver<Box<Outgoing>>, shared: Outlet) {
     while let Some(outgoing) = outbox.recv().await {
         if shared.send(outgoing).await.is_err() {
             return;
@@ -212,7 +212,7 @@ async fn forward(mut outbox: mpsc::Receiver<Outgoing>, shared: Outlet) {
 }
 
 /// Publishes in order, and says so once the broker's socket took it.
-async fn publish(client: AsyncClient, mut outbox: mpsc::Receiver<Outgoing>, connected: Arc<AtomicBool>) {
+async fn publish(client: AsyncClient, mut outbox: mpsc::Receiver<Box<Outgoing>>, connected: Arc<AtomicBool>) {
     while let Some(mut outgoing) = outbox.recv().await {
         // What is said while the broker is away would come too late: calls say again what matters.
         if !connected.load(Ordering::Relaxed) {

@@ -82,7 +82,7 @@ fn note(end: &End, peer: SocketAddr, shared: &Shared) {
 
 struct Connected {
     attachment: Attachment,
-    outbox: mpsc::Receiver<Outgoing>,
+    outbox: mpsc::Receiver<Box<Outgoing>>,
     keep_alive: Option<Duration>,
 }
 
@@ -176,8 +176,8 @@ where
 /// Writes a message and those that wait behind it in one go, then says so.
 async fn send<S>(
     wire: &mut Wire<S>,
-    first: Outgoing,
-    outbox: &mut mpsc::Receiver<Outgoing>,
+    first: Box<Outgoing>,
+    outbox: &mut mpsc::Receiver<Box<Outgoing>>,
 ) -> Result<(), End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -195,7 +195,7 @@ where
         next = outbox.try_recv().ok();
     }
     wire.write(&bytes).await?;
-    written.into_iter().for_each(Outgoing::written);
+    written.into_iter().for_each(|outgoing| outgoing.written());
     Ok(())
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn serve<S>(
     stream: S,
     version: Version,
     attachment: Attachment,
-    outbox: mpsc::Receiver<Outgoing>,
+    outbox: mpsc::Receiver<Box<Outgoing>>,
     shared: &Shared,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -99,7 +99,7 @@ struct Conversation<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
-    async fn run(&mut self, mut outbox: mpsc::Receiver<Outgoing>) -> End {
+    async fn run(&mut self, mut outbox: mpsc::Receiver<Box<Outgoing>>) -> End {
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(heard + PING, PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,7 +162,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     }
 
     /// Writes what is to be said and what waits behind it in one go, then says so.
-    async fn send(&mut self, first: Outgoing, outbox: &mut mpsc::Receiver<Outgoing>) -> Result<(), End> {
+    async fn send(
+        &mut self,
+        first: Box<Outgoing>,
+        outbox: &mut mpsc::Receiver<Box<Outgoing>>,
+    ) -> Result<(), End> {
         let mut written = Vec::new();
         let mut messages = Vec::new();
         let mut next = Some(first);
@@ -180,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             next = outbox.try_recv().ok();
         }
         self.write(messages).await?;
-        written.into_iter().for_each(Outgoing::written);
+        written.into_iter().for_each(|outgoing| outgoing.written());
         Ok(())
     }
 
