@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load livekit quality soak peers node node-bench wasm
+.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -41,6 +41,9 @@ LOAD_FLAGS ?= --streams 100 --seconds 30
 load: release ## Run a hundred streams for half a minute, with a plot in out/; LOAD_FLAGS=... asks for something else
 	@mkdir -p out
 	$(EVENKEEL) load --plot out/load.svg $(LOAD_FLAGS)
+
+sizing: release ## What so many devices cost the gateway, as docs/operations.md has it; SIZING_FLAGS=--help lists settings
+	tools/sizing --evenkeel $(EVENKEEL) $(SIZING_FLAGS)
 
 quality: ## Hold what the path does to speech against bare libopus, with a table and a plot in out/; QUALITY_FLAGS=--quick is short
 	tools/install build quality
