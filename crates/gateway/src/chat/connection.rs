@@ -72,7 +72,13 @@ impl Connection {
     /// Whether there is room for more input. There is unless events were left in it.
     #[must_use]
     pub const fn wants_input(&self) -> bool {
-        self.input.len() - self.taken < MAX_HEAD + MAX_MESSAGE
+        self.waiting() < MAX_HEAD + MAX_MESSAGE
+    }
+
+    /// How much input has come of which no event was given, in bytes.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.input.len() - self.taken
     }
 
     /// Takes what was read.
@@ -305,9 +311,12 @@ mod tests {
         assert_eq!(ended(&[frame(0x80, b"x")]), WireError::Order.to_string());
         assert_eq!(ended(&[frame(0x01, b"x"), frame(0x81, b"y")]), WireError::Order.to_string());
         let mut connection = Connection::new(&frame(0x02, &[0; 60_000]));
-        assert!(said(&mut connection).is_empty());
+        for _ in 0..3 {
+            connection.push_input(&frame(0x00, &[0; 60_000]));
+            assert!(said(&mut connection).is_empty());
+        }
         connection.push_input(&frame(0x00, &[0; 60_000]));
-        assert_eq!(said(&mut connection), [WireError::Oversized { actual: 120_000 }.to_string()]);
+        assert_eq!(said(&mut connection), [WireError::Oversized { actual: 300_000 }.to_string()]);
     }
 
     #[test]

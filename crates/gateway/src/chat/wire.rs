@@ -5,8 +5,9 @@
 
 use thiserror::Error;
 
-/// The longest message that is read, in bytes. A frame of voice has some 200, a list of tools some thousands.
-pub const MAX_MESSAGE: usize = 64 * 1024;
+/// The longest message that is read, in bytes; a server that sends a longer one is lost. A packet of voice has some 200, a
+/// list of tools some thousands, and what is too long for a device is still read to be told from what is not.
+pub const MAX_MESSAGE: usize = 256 * 1024;
 
 /// The longest head: two bytes, and eight of length.
 pub const MAX_HEAD: usize = 10;

@@ -28,6 +28,9 @@ const RETRY: Duration = Duration::from_millis(20);
 /// How soon a lane looks by itself whether a text was dealt with, should it not have been told.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What is read ahead while a text is being dealt with, in bytes.
+const AHEAD: usize = 16 * 1024;
+
 /// Close codes (RFC 6455, section 7.4.1): done.
 const NORMAL: u16 = 1000;
 
@@ -242,7 +245,10 @@ impl ChatGuest {
             }
         }
         let Some(&port) = self.ports.first().filter(|_| !self.is_gone) else { return };
-        let wants = self.connection.wants_input();
+        let wants = match self.fence {
+            Some(_) => self.connection.waiting() < AHEAD,
+            None => self.connection.wants_input(),
+        };
         if std::mem::replace(&mut self.is_read, wants) != wants {
             errand(if wants { Errand::Resume(port) } else { Errand::Pause(port) });
         }
