@@ -1,5 +1,6 @@
 //! `evenkeel call`: one simulated device that says a recording and listens to the answer.
 
+mod listener;
 mod report;
 mod speech;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use evenkeel_core::jitter::JitterConfig;
 use evenkeel_core::seal::Direction;
 use evenkeel_core::units::{Channels, FrameDuration, SampleRate, Time};
 use evenkeel_device::call::{self, CallConfig, Held};
@@ -15,7 +17,7 @@ use serde_json::json;
 
 use self::report::Report;
 use crate::failure::Failure;
-use crate::far_end::{DOCUMENTATION, FarEnd, Kind, Link};
+use crate::far_end::{DOCUMENTATION, FarEnd, Kind, Link, Patience};
 use crate::terminal;
 use crate::weather::Weather;
 
@@ -150,7 +152,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     bar.enable_steady_tick(Duration::from_millis(200));
     let held = call::run(&config, speech).map_err(|error| Failure::machine(reach(&args.server, &error)))?;
     bar.finish_and_clear();
-    let mut report = Report::new(&held.report);
+    let listened = listener::listen(&held, jitter(args, &held)?).map_err(Failure::machine)?;
+    let mut report = Report::new(&held.report, listened);
     if let Some((path, kind)) = out
         && !held.datagrams.is_empty()
     {
@@ -167,6 +170,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The jitter buffer of whoever listens: as deep as the network makes it, unless told otherwise.
+fn jitter(args: &Args, held: &Held) -> Result<JitterConfig, Failure> {
+    let patience = args.weather.wait().map_or(Patience::Adaptive, Patience::Fixed);
+    Ok(patience.jitter(packet_duration(held)?, Direction::Downlink))
+}
+
+fn packet_duration(held: &Held) -> Result<FrameDuration, Failure> {
+    FrameDuration::from_millis(held.session.frame_duration_ms).map_err(Failure::machine)
+}
+
 /// Writes what was heard; returns its length in seconds where that is known.
 fn write(args: &Args, held: &Held, kind: Kind, path: &std::path::Path) -> Result<Option<f64>, Failure> {
     let far_end = FarEnd {
@@ -175,8 +188,7 @@ fn write(args: &Args, held: &Held, kind: Kind, path: &std::path::Path) -> Result
         rate: SampleRate::from_hz(held.session.sample_rate).map_err(Failure::machine)?,
         channels: Channels::Mono,
         delay: Duration::ZERO,
-        packet_duration: FrameDuration::from_millis(held.session.frame_duration_ms)
-            .map_err(Failure::machine)?,
+        packet_duration: packet_duration(held)?,
         patience: args.weather.patience()?,
         ends: (held.session.server, DOCUMENTATION.1),
     };

@@ -71,6 +71,25 @@ pub(crate) enum Patience {
     Fixed(Duration),
 }
 
+impl Patience {
+    /// A jitter buffer that waits so.
+    pub(crate) fn jitter(self, packet_duration: FrameDuration, direction: Direction) -> JitterConfig {
+        let defaults = JitterConfig {
+            packet_duration,
+            timestamp_hz: (direction == Direction::Downlink).then_some(1_000),
+            // Enough for the shortest packets and the longest wait.
+            capacity: 1_024,
+            ..JitterConfig::default()
+        };
+        match self {
+            Self::Adaptive => defaults,
+            Self::Fixed(depth) => {
+                JitterConfig { min_depth: depth, initial_depth: depth, max_depth: depth, ..defaults }
+            }
+        }
+    }
+}
+
 /// How the far end is to be set up.
 pub(crate) struct FarEnd<'a> {
     pub(crate) keys: &'a SessionKeys,
@@ -118,19 +137,7 @@ impl FarEnd<'_> {
     }
 
     fn jitter(&self) -> JitterConfig {
-        let defaults = JitterConfig {
-            packet_duration: self.packet_duration,
-            timestamp_hz: (self.direction == Direction::Downlink).then_some(1_000),
-            // Enough for the shortest packets and the longest wait.
-            capacity: 1_024,
-            ..JitterConfig::default()
-        };
-        match self.patience {
-            Patience::Adaptive => defaults,
-            Patience::Fixed(depth) => {
-                JitterConfig { min_depth: depth, initial_depth: depth, max_depth: depth, ..defaults }
-            }
-        }
+        self.patience.jitter(self.packet_duration, self.direction)
     }
 }
 

@@ -45,7 +45,12 @@ impl Weather {
     /// How long the listener waits; where the network does nothing, longer than it takes.
     pub(crate) fn patience(&self) -> Result<Patience, Failure> {
         let adapts = self.network()?.map_or(Patience::Fixed(LONG), |_| Patience::Adaptive);
-        Ok(self.wait.map_or(adapts, |ms| Patience::Fixed(Duration::from_millis(ms.into()))))
+        Ok(self.wait().map_or(adapts, Patience::Fixed))
+    }
+
+    /// How long the listener was told to wait.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.wait.map(|ms| Duration::from_millis(ms.into()))
     }
 
     /// The network; `None` if it would do nothing.

@@ -95,6 +95,7 @@ fn a_recording_said_to_the_echo_room_comes_back() {
     let report: Value = serde_json::from_slice(&called.stdout).unwrap();
     assert!(report["heard"]["packets"].as_u64().unwrap() >= 10, "{report}");
     assert_eq!(report["not_opened"], 0, "{report}");
+    assert!(report["listener"]["played"].as_u64().unwrap() >= 10, "{report}");
     let seconds = report["output"]["seconds"].as_f64().unwrap();
     assert!(
         seconds >= 0.6 && std::fs::metadata(&reply).unwrap().len() as f64 > seconds * 48_000.0,
@@ -115,6 +116,10 @@ fn who_cannot_come_in_is_told_what_to_do() {
     assert!(called.status.success(), "{}", text(&called.stderr));
     let report: Value = serde_json::from_slice(&called.stdout).unwrap();
     assert!(report["lost_up"].as_u64().unwrap() + report["lost_down"].as_u64().unwrap() > 0, "{report}");
+    let listener = &report["listener"];
+    let concealed = listener["concealed_ms"].as_f64().unwrap();
+    let brought_back = listener["recovered"].as_u64().unwrap();
+    assert!(concealed >= 60.0 * (listener["lost"].as_u64().unwrap() - brought_back) as f64, "{report}");
 }
 
 #[test]

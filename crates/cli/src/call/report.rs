@@ -6,11 +6,14 @@ use std::path::Path;
 use evenkeel_device::call::CallReport;
 use serde::Serialize;
 
+use super::listener::Listened;
+
 /// See the [module](self).
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     #[serde(flatten)]
     call: &'a CallReport,
+    listener: Listened,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Output>,
 }
@@ -22,8 +25,8 @@ struct Output {
 }
 
 impl<'a> Report<'a> {
-    pub(super) const fn new(call: &'a CallReport) -> Self {
-        Self { call, output: None }
+    pub(super) const fn new(call: &'a CallReport, listener: Listened) -> Self {
+        Self { call, listener, output: None }
     }
 
     pub(super) fn written(&mut self, path: &Path, seconds: Option<f64>) {
@@ -62,6 +65,12 @@ impl fmt::Display for Report<'_> {
             f,
             "gaps               {:.3} % over 5 ms too long; p50 {:.2}, p99 {:.2}, max {:.2} ms, jitter (stdev) {:.3} ms",
             heard.gaps_over_percent, heard.gap_ms.p50, heard.gap_ms.p99, heard.gap_ms.max, heard.gap_stdev_ms
+        )?;
+        let Listened { played, lost, late, recovered, concealed_ms, delay_ms, .. } = self.listener;
+        write!(
+            f,
+            "\nplayed             {played} packets, held for {delay_ms:.0} ms; {concealed_ms:.0} ms concealed for {lost} lost and \
+             {late} late, {recovered} recovered"
         )?;
         for message in &call.messages {
             write!(f, "\n{:>9.0} ms       {}", message.at_ms, message.message)?;
