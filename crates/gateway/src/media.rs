@@ -338,6 +338,8 @@ pub struct MediaStats {
     pub received: u64,
     /// Packets from the device that never came.
     pub lost: u64,
+    /// Of those received, such as came after a later one and were not passed on: a decoder cannot use them.
+    pub late: u64,
     /// Datagrams refused: malformed, forged, replayed, from the wrong address.
     pub refused: u64,
     /// Packets sent to the device.

@@ -386,6 +386,7 @@ impl Session {
         MediaStats {
             received: self.uplink.received(),
             lost: self.uplink.lost(),
+            late: self.uplink.late(),
             refused: self.refused,
             sent: self.sent,
             dropped: self.downlink.counts.dropped + self.malformed,

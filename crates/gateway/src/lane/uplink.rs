@@ -21,6 +21,7 @@ pub(super) struct Uplink {
     newest: Option<Newest>,
     expected: u64,
     received: u64,
+    late: u64,
     /// RFC 3550, section 6.4.1, in nanoseconds.
     jitter: u64,
 }
@@ -57,7 +58,7 @@ pub(super) enum Refusal {
 
 impl Uplink {
     pub(super) const fn new(opener: Option<Opener>, policy: SourcePolicy) -> Self {
-        Self { opener, policy, address: None, newest: None, expected: 0, received: 0, jitter: 0 }
+        Self { opener, policy, address: None, newest: None, expected: 0, received: 0, late: 0, jitter: 0 }
     }
 
     /// Where to send: where the last valid datagram came from.
@@ -81,7 +82,9 @@ impl Uplink {
         let duration = Duration::from_micros(frames.duration_us().into());
         let (media, is_late) = self.place(header.sequence, duration, now);
         // A reordered datagram of before a move does not move the address back.
-        if !is_late {
+        if is_late {
+            self.late += 1;
+        } else {
             self.address = Some(from);
         }
         let is_first = self.received == 1;
@@ -106,6 +109,11 @@ impl Uplink {
     /// Packets let in.
     pub(super) const fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Packets let in behind which one was heard already.
+    pub(super) const fn late(&self) -> u64 {
+        self.late
     }
 
     /// Packets that never came, going by the sequences.

@@ -29,6 +29,7 @@ pub(super) fn render(hub: &Hub) -> String {
     for (name, help, value) in [
         ("live_received_packets", "Packets from devices in open sessions.", totals.received),
         ("live_lost_packets", "Packets that never came in open sessions.", totals.lost),
+        ("live_late_packets", "Packets from devices that came after later ones in open sessions.", totals.late),
         ("live_refused_datagrams", "Datagrams refused in open sessions.", totals.refused),
         ("live_sent_packets", "Packets to devices in open sessions.", totals.sent),
         ("live_dropped_packets", "Packets to devices dropped in open sessions.", totals.dropped),

@@ -94,6 +94,8 @@ pub struct CallView {
     pub received: u64,
     /// Packets from the device that never came.
     pub lost: u64,
+    /// Packets from the device that came after a later one, and were not passed on.
+    pub late: u64,
     /// Datagrams refused.
     pub refused: u64,
     /// Packets to the device.
@@ -230,6 +232,7 @@ impl Registry {
         calls.live.values().fold(MediaStats::default(), |sum, record| MediaStats {
             received: sum.received + record.stats.received,
             lost: sum.lost + record.stats.lost,
+            late: sum.late + record.stats.late,
             refused: sum.refused + record.stats.refused,
             sent: sum.sent + record.stats.sent,
             dropped: sum.dropped + record.stats.dropped,
@@ -258,6 +261,7 @@ impl CallRecord {
             speaking: self.speaking,
             received: self.stats.received,
             lost: self.stats.lost,
+            late: self.stats.late,
             refused: self.stats.refused,
             sent: self.stats.sent,
             dropped: self.stats.dropped,

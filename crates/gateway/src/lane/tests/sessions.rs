@@ -276,6 +276,7 @@ fn loss_and_jitter_are_what_the_network_did() {
         delay: MS * 30,
         jitter: Jitter::Exponential(MS * 10),
         reorder: 0.02,
+        reorder_by: MS * 100,
         duplicate: 0.02,
         ..NetworkConfig::default()
     };
@@ -300,6 +301,7 @@ fn loss_and_jitter_are_what_the_network_did() {
     let under_way = network.sent - network.lost + network.duplicated - network.delivered;
     assert!(stats.lost.abs_diff(network.lost) <= under_way, "{stats:?} {network:?}");
     assert_eq!(stats.received, network.delivered - network.duplicated);
-    assert!(stats.received - heard <= network.held_back, "only what came late is not passed on");
+    assert_eq!(stats.received - heard, stats.late, "only what came late is not passed on");
+    assert!(stats.late > 0 && stats.late <= network.held_back);
     assert!((5_000..20_000).contains(&stats.jitter_micros), "{stats:?}");
 }
