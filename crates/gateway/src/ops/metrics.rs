@@ -6,7 +6,7 @@ use evenkeel_sys::clock;
 
 use super::counters::Counter;
 use crate::control::Hub;
-use crate::media::{DEPARTURE_BOUNDS_MICROS, LaneReport};
+use crate::media::{DEPARTURE_BOUNDS_MICROS, LaneReport, Refused};
 
 pub(super) fn render(hub: &Hub) -> String {
     let mut out = String::with_capacity(16 * 1024);
@@ -29,7 +29,11 @@ pub(super) fn render(hub: &Hub) -> String {
     for (name, help, value) in [
         ("live_received_packets", "Packets from devices in open sessions.", totals.received),
         ("live_lost_packets", "Packets that never came in open sessions.", totals.lost),
-        ("live_late_packets", "Packets from devices that came after later ones in open sessions.", totals.late),
+        (
+            "live_late_packets",
+            "Packets from devices that came after later ones in open sessions.",
+            totals.late,
+        ),
         ("live_refused_datagrams", "Datagrams refused in open sessions.", totals.refused),
         ("live_sent_packets", "Packets to devices in open sessions.", totals.sent),
         ("live_dropped_packets", "Packets to devices dropped in open sessions.", totals.dropped),
@@ -116,6 +120,22 @@ fn lanes(lanes: &[LaneReport], out: &mut String) {
         let _ = writeln!(out, "# HELP evenkeel_{name} {help}\n# TYPE evenkeel_{name} {kind}");
         for (at, lane) in lanes.iter().enumerate() {
             let _ = writeln!(out, "evenkeel_{name}{{lane=\"{at}\"}} {}", read(lane));
+        }
+    }
+    let name = "evenkeel_lane_refused_total";
+    let help = "Datagrams of sessions that were not let in, by what was wrong.";
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+    for (at, lane) in lanes.iter().enumerate() {
+        let Refused { malformed, replayed, stale, far, forged, source } = lane.refused;
+        for (reason, count) in [
+            ("malformed", malformed),
+            ("replayed", replayed),
+            ("stale", stale),
+            ("far", far),
+            ("forged", forged),
+            ("source", source),
+        ] {
+            let _ = writeln!(out, "{name}{{lane=\"{at}\",reason=\"{reason}\"}} {count}");
         }
     }
 }
