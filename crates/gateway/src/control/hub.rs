@@ -67,6 +67,9 @@ impl Outgoing {
 /// What goes in is boxed: the queue has room for 32 from the start, and there are thousands of queues.
 pub type Outlet = mpsc::Sender<Box<Outgoing>>;
 
+/// Devices and networks whose hellos are counted: as many as may say hello while a bucket fills, and more.
+const MAX_BUCKETS: usize = 65_536;
+
 /// Messages that may wait for a device that does not read.
 pub const OUTLET_CAPACITY: usize = 64;
 
@@ -84,6 +87,8 @@ pub struct Hub {
     rooms: RoomMaker,
     devices: Mutex<Devices>,
     sessions: Mutex<HashMap<MediaId, mpsc::Sender<Inbox>>>,
+    /// Hellos of each device, whether it is connected or not, and of each network.
+    hellos: Mutex<Buckets<Arc<str>>>,
     networks: Mutex<Buckets<IpAddr>>,
     pairing: Mutex<Pairing>,
     draining: watch::Sender<Option<Time>>,
@@ -100,7 +105,6 @@ struct Device {
     profile: Arc<Profile>,
     generation: u64,
     outlet: Option<Outlet>,
-    hellos: Bucket,
     actor: Option<ActorHandle>,
 }
 
@@ -143,7 +147,8 @@ impl Hub {
         clock: Clock,
         registry: Arc<Registry>,
     ) -> Arc<Self> {
-        let networks = Buckets::new(config.hellos_per_network, 65_536);
+        let hellos = Mutex::new(Buckets::new(config.hellos_per_device, MAX_BUCKETS));
+        let networks = Mutex::new(Buckets::new(config.hellos_per_network, MAX_BUCKETS));
         Arc::new(Self {
             clock,
             registry,
@@ -152,7 +157,8 @@ impl Hub {
             rooms,
             devices: Mutex::default(),
             sessions: Mutex::default(),
-            networks: Mutex::new(networks),
+            hellos,
+            networks,
             pairing: Mutex::default(),
             draining: watch::Sender::new(None),
             config,
@@ -202,12 +208,10 @@ impl Hub {
         devices.next_generation += 1;
         let generation = devices.next_generation;
         devices.by_mac.insert(mac, Arc::clone(&client));
-        let rate = self.config.hellos_per_device;
         let device = devices.by_client.entry(Arc::clone(&client)).or_insert_with(|| Device {
             profile: Arc::clone(&profile),
             generation,
             outlet: None,
-            hellos: Bucket::new(rate, now),
             actor: None,
         });
         device.generation = generation;
@@ -572,11 +576,7 @@ impl Attachment {
     }
 
     fn may_hello(&self, now: Time) -> bool {
-        let rate = self.hub.config.hellos_per_device;
-        let mut devices = lock(&self.hub.devices);
-        let device = devices.by_client.get_mut(&*self.profile.client);
-        let device_may = device.is_some_and(|device| device.hellos.take(rate, now));
-        drop(devices);
+        let device_may = lock(&self.hub.hellos).take(Arc::clone(&self.profile.client), now);
         let network_may = |ip| lock(&self.hub.networks).take(network_of(ip), now);
         device_may && self.profile.ip.is_none_or(network_may)
     }
