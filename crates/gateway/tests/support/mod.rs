@@ -8,6 +8,8 @@
     reason = "each test file uses its part"
 )]
 
+pub mod bystander;
+pub mod metrics;
 pub mod mosquitto;
 pub mod parrot;
 pub mod tls;
