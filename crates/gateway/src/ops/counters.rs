@@ -24,6 +24,8 @@ counters! {
     Connected = "mqtt_connected_total",
     /// Devices that were not let in.
     Refused = "mqtt_refused_total",
+    /// Connections on which TLS did not come about: bytes that are none, or a device that does not trust the certificate.
+    TlsFailed = "mqtt_tls_failed_total",
     /// Connections that did not say CONNECT in time.
     ConnectTimeout = "mqtt_connect_timeout_total",
     /// Connections closed to make room for newer ones while too many had not said CONNECT.

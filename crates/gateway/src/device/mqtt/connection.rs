@@ -48,14 +48,19 @@ impl From<MqttError> for End {
     }
 }
 
-pub(super) async fn serve<S>(stream: S, peer: SocketAddr, place: Place, shared: &Arc<Shared>)
-where
+/// Serves a connection that has to say CONNECT by `deadline`.
+pub(super) async fn serve<S>(
+    stream: S,
+    peer: SocketAddr,
+    place: Place,
+    deadline: Instant,
+    shared: &Arc<Shared>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let counters = &shared.hub.registry.counters;
     let mut wire = Wire { stream, pending: Vec::new(), write_limit: shared.config.write_limit };
-    let limit = shared.config.connect_limit;
-    let connected = match tokio::time::timeout(limit, connect(&mut wire, peer, shared)).await {
+    let connected = match tokio::time::timeout_at(deadline, connect(&mut wire, peer, shared)).await {
         Ok(Ok(connected)) => connected,
         Ok(Err(end)) => return note(&end, peer, shared),
         Err(_) => return counters.add(Counter::ConnectTimeout),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection;
@@ -119,16 +120,22 @@ impl Endpoint {
         let place = shared.half_open.place();
         let number = place.number();
         let (shared_, tls) = (Arc::clone(shared), self.tls.clone());
+        let deadline = Instant::now() + shared.config.connect_limit;
         let task = tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
             match tls {
-                None => connection::serve(stream, peer, place, &shared_).await,
+                None => connection::serve(stream, peer, place, deadline, &shared_).await,
                 Some(tls) => {
-                    let limit = shared_.config.connect_limit;
-                    match tokio::time::timeout(limit, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection::serve(Box::new(stream), peer, place, &shared_).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
-                        Err(_) => shared_.hub.registry.counters.add(Counter::ConnectTimeout),
+                    let counters = &shared_.hub.registry.counters;
+                    match tokio::time::timeout_at(deadline, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => {
+                            connection::serve(Box::new(stream), peer, place, deadline, &shared_).await;
+                        }
+                        Ok(Err(error)) => {
+                            tracing::debug!(%peer, %error, "no TLS");
+                            counters.add(Counter::TlsFailed);
+                        }
+                        Err(_) => counters.add(Counter::ConnectTimeout),
                     }
                 }
             }
