@@ -250,3 +250,8 @@ pub async fn whole(settings: &[(&str, &str)]) -> evenkeel_gateway::run::Gateway 
     let config = Config::load(&Sources { flags: flags.collect(), ..Sources::default() }).unwrap();
     evenkeel_gateway::run::Gateway::start(config).await.unwrap()
 }
+
+/// A rate that no test reaches.
+pub fn often() -> evenkeel_gateway::device::limits::Rate {
+    evenkeel_gateway::device::limits::Rate { burst: 1_000_000, per_second: 1e6 }
+}
