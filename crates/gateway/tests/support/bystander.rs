@@ -16,7 +16,7 @@ use evenkeel_gateway::run::Gateway;
 use serde_json::{Value, json};
 
 use super::parrot::missed;
-use super::{KEY, PATIENCE, until};
+use super::{KEY, PATIENCE, eventually, until};
 
 const FRAME: Duration = Duration::from_millis(60);
 
@@ -119,12 +119,8 @@ impl Bystander {
         // On a machine that stands still, some are too late to be sent: then the gateway must know.
         let missing = u64::from(talk.said) - talk.heard.len() as u64;
         let all = format!("{missing} of {} are missing: {:?}", talk.said, talk.heard);
-        let is_known = tokio::time::timeout(PATIENCE, async {
-            while missing > missed(gateway) - self.missed_before {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        assert!(is_known.await.is_ok(), "{all}");
+        let is_known = eventually(async || missing <= missed(gateway) - self.missed_before);
+        assert!(is_known.await, "{all}");
     }
 }
 

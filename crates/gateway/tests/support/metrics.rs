@@ -4,7 +4,7 @@ use evenkeel_gateway::run::Gateway;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::PATIENCE;
+use super::eventually;
 
 /// A page of the operations port.
 pub async fn page(gateway: &Gateway, path: &str) -> String {
@@ -34,12 +34,10 @@ pub async fn counted(gateway: &Gateway, name: &str, label: &str, value: u64) {
 
 /// Waits until a figure has reached a value.
 pub async fn counted_at_least(gateway: &Gateway, name: &str, label: &str, value: u64) {
-    let reached = async {
-        while metric(gateway, name, label).await < value {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    if tokio::time::timeout(PATIENCE, reached).await.is_err() {
-        panic!("{name} {label} is {}, not {value}", metric(gateway, name, label).await);
-    }
+    let reached = async || metric(gateway, name, label).await >= value;
+    assert!(
+        eventually(reached).await,
+        "{name} {label} is {}, not {value}",
+        metric(gateway, name, label).await
+    );
 }

@@ -211,12 +211,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Device<S> {
 
 /// Waits until `what` holds.
 pub async fn until(what: impl Fn() -> bool) {
-    let waited = async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    assert!(eventually(async || what()).await, "it never came true");
+}
+
+/// Whether `what` holds some time. It is looked at so many times rather than for so long, as a machine may stand still.
+pub async fn eventually(what: impl AsyncFn() -> bool) -> bool {
+    const TURN: Duration = Duration::from_millis(5);
+    for _ in 0..PATIENCE.as_millis() / TURN.as_millis() {
+        if what().await {
+            return true;
         }
-    };
-    tokio::time::timeout(PATIENCE, waited).await.expect("it never came true");
+        tokio::time::sleep(TURN).await;
+    }
+    false
 }
 
 /// Resident memory, in bytes.
