@@ -95,7 +95,7 @@ fn scan(bytes: &[u8], max_depth: usize) -> Result<Option<Range<usize>>, MessageE
             b'"' => {
                 let end = string_end(bytes, at);
                 if depth == 1 && is_key {
-                    of_session = bytes[at..end] == *b"\"session_id\"";
+                    of_session = is_session(&bytes[at..end]);
                 } else if depth == 1 && of_session {
                     session = Some(at..end);
                 }
@@ -119,6 +119,15 @@ fn scan(bytes: &[u8], max_depth: usize) -> Result<Option<Range<usize>>, MessageE
         at += 1;
     }
     Ok(session)
+}
+
+/// Whether a key is `session_id`, in whatever way it is written: parsers do not tell `\u0073ession_id` from it.
+fn is_session(key: &[u8]) -> bool {
+    const NAME: &str = "session_id";
+    match key.contains(&b'\\') {
+        false => key.get(1..key.len() - 1) == Some(NAME.as_bytes()),
+        true => serde_json::from_slice::<String>(key).is_ok_and(|key| key == NAME),
+    }
 }
 
 /// One past the closing quote of the string that opens at `open`, or the end of the text.
@@ -157,6 +166,11 @@ mod tests {
         assert_eq!(
             readdressed(r#"{"k":"q\"session_id","session_id":"o\"\\"}"#),
             r#"{"k":"q\"session_id","session_id":"new"}"#
+        );
+        assert_eq!(
+            readdressed(r#"{"\u0073ession_id":"old","session\u005Fidx":"other"}"#),
+            r#"{"\u0073ession_id":"new","session\u005Fidx":"other"}"#,
+            "however it is written"
         );
     }
 
