@@ -47,7 +47,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     let config = if args.default { Config::default() } else { args.settings.load()? };
-    config.check().map_err(Failure::input)?;
     if !args.check {
         terminal::say(config.to_toml().trim_end());
     }

@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads them all.
+    /// Reads them all, and checks them against each other.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         let file = match &self.config {
             Some(path) => Some((path.clone(), std::fs::read_to_string(path))),
@@ -45,10 +45,12 @@ impl Settings {
             (!NOT_SETTINGS.contains(&name.as_str())).then_some((name, value))
         });
         let sources = Sources { file, env: env.collect(), flags: self.set.clone() };
-        Config::load(&sources).map_err(|errors| {
+        let config = Config::load(&sources).map_err(|errors| {
             let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             Failure::input(errors.join("\n"))
-        })
+        })?;
+        config.check().map_err(|error| Failure::input(error.located(&sources)))?;
+        Ok(config)
     }
 }
 

@@ -288,17 +288,8 @@ impl std::fmt::Debug for Gateway {
 
 fn plane_config(config: &Config) -> Result<PlaneConfig, RunError> {
     let m = &config.media;
-    let (address, public_host) = (udp_address(config)?, public_host(config)?);
+    let (address, public_host) = (config.udp_address()?, public_host(config)?);
     Ok(PlaneConfig { lanes: m.lanes, address, first_port: m.udp_port, public_host, ..PlaneConfig::default() })
-}
-
-fn udp_address(config: &Config) -> Result<IpAddr, ConfigError> {
-    let text = &config.media.udp_address;
-    text.parse().map_err(|_| ConfigError::Value {
-        origin: "settings".to_owned(),
-        name: "media.udp_address".to_owned(),
-        reason: format!("must be an IP address, not {text:?}"),
-    })
 }
 
 /// What devices are told to send audio to: `media.public_address`, or what stands in for it.
@@ -309,7 +300,7 @@ pub fn public_host(config: &Config) -> Result<String, RunError> {
     if !config.media.public_address.is_empty() {
         return Ok(config.media.public_address.clone());
     }
-    let listen = udp_address(config)?;
+    let listen = config.udp_address()?;
     if listen.is_unspecified() && config.effective()?.anonymous == Anonymous::Loopback {
         let loopback: IpAddr =
             if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_core::units::{FrameDuration, SampleRate};
@@ -14,7 +15,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::fields::{Config, DownlinkTopic, RoomKind, SourceKind};
-use super::load::ConfigError;
+use super::load::{ConfigError, EVERYWHERE};
 use crate::call::CallConfig;
 use crate::control::{Clock, HubConfig, RoomMaker, SourceRule};
 use crate::device::broker::BrokerConfig;
@@ -23,7 +24,7 @@ use crate::device::envelope::Limits;
 use crate::device::limits::Rate;
 use crate::device::mcp::McpConfig;
 use crate::device::message::AudioParams;
-use crate::device::mqtt::EndpointConfig;
+use crate::device::mqtt::{EndpointConfig, tls_config};
 use crate::device::websocket::WebConfig;
 use crate::media::Encryption;
 use crate::room::livekit::LiveKitRooms;
@@ -80,7 +81,7 @@ impl Anonymous {
 }
 
 fn wrong(name: &str, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Value { origin: "settings".to_owned(), name: name.to_owned(), reason: reason.into() }
+    ConfigError::Value { origin: EVERYWHERE.to_owned(), name: name.to_owned(), reason: reason.into() }
 }
 
 impl Config {
@@ -110,6 +111,7 @@ impl Config {
             },
             loopback: self.room.loopback,
         };
+        self.udp_address()?;
         let m = &self.mqtt;
         if !m.tls_listen.is_empty() && (m.tls_certificate.is_empty() || m.tls_key.is_empty()) {
             return Err(wrong("mqtt.tls_listen", "needs mqtt.tls_certificate and mqtt.tls_key"));
@@ -151,7 +153,26 @@ impl Config {
         self.effective()?;
         self.broker()?;
         self.rooms(Clock::start())?;
+        let (mqtt, web) = (&self.mqtt, &self.web);
+        for (listen, certificate, key, name) in [
+            (&mqtt.tls_listen, &mqtt.tls_certificate, &mqtt.tls_key, "mqtt.tls_certificate"),
+            (&web.tls_listen, &web.tls_certificate, &web.tls_key, "web.tls_certificate"),
+        ] {
+            if !listen.is_empty() {
+                tls_config(Path::new(certificate), Path::new(key))
+                    .map_err(|error| wrong(name, format!("and its key cannot be used: {error}")))?;
+            }
+        }
         Ok(())
+    }
+
+    /// The address that lanes listen on.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn udp_address(&self) -> Result<IpAddr, ConfigError> {
+        let text = &self.media.udp_address;
+        text.parse().map_err(|_| wrong("media.udp_address", format!("must be an IP address, not {text:?}")))
     }
 
     fn call_config(&self) -> Result<CallConfig, ConfigError> {

@@ -66,6 +66,44 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Says where the setting was set, of an error that was found once all of them were known.
+    #[must_use]
+    pub fn located(self, sources: &Sources) -> Self {
+        match self {
+            Self::Value { origin, name, reason } if origin == EVERYWHERE => {
+                let origin = sources.origin_of(&name).unwrap_or(origin);
+                Self::Value { origin, name, reason }
+            }
+            other => other,
+        }
+    }
+}
+
+impl Sources {
+    /// Where a setting got its value; `None` if it has its default.
+    fn origin_of(&self, path: &str) -> Option<String> {
+        if self.flags.iter().any(|(name, _)| name == path) {
+            return Some(format!("flag --{path}"));
+        }
+        let ours = FIELDS.iter().find(|field| field.path == path).map(super::fields::Field::env);
+        let old = OLD_NAMES.iter().find(|(_, sets)| *sets == path).map(|(old, _)| (*old).to_owned());
+        let variable =
+            [ours, old].into_iter().flatten().find(|name| self.env.iter().any(|(set, _)| set == name));
+        variable.or_else(|| {
+            let (name, text) = self.file.as_ref()?;
+            let (section, key) = path.split_once('.')?;
+            let table = DeTable::parse(text).ok()?;
+            let fields = table.get_ref().get(section)?.get_ref().as_table()?;
+            let (key, _) = fields.get_key_value(key)?;
+            Some(line(name, text, key.span().start))
+        })
+    }
+}
+
+/// The origin of what is wrong with several settings together.
+pub(crate) const EVERYWHERE: &str = "settings";
+
 /// What a reload changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reload {
@@ -93,7 +131,7 @@ impl Config {
     }
 
     fn read_file(&mut self, name: &str, text: &str, errors: &mut Vec<ConfigError>) {
-        let origin = |at: usize| format!("{name}:{}", text[..at.min(text.len())].matches('\n').count() + 1);
+        let origin = |at: usize| line(name, text, at);
         let table = match DeTable::parse(text) {
             Ok(table) => table,
             Err(error) => {
@@ -130,9 +168,18 @@ impl Config {
     fn read_env(&mut self, env: &[(String, String)], errors: &mut Vec<ConfigError>) {
         for (variable, value) in env {
             let Some((_, path)) = OLD_NAMES.iter().find(|(old, _)| old == variable) else { continue };
-            let listens = path.ends_with(".listen");
-            let value = if listens { format!("0.0.0.0:{value}") } else { value.clone() };
-            self.assign(variable, path, &Raw::Word(value), errors);
+            // The old gateway had a port where there is an address now.
+            match value.trim().parse::<u16>() {
+                Ok(port) if path.ends_with(".listen") => {
+                    self.assign(variable, path, &Raw::Word(format!("0.0.0.0:{port}")), errors);
+                }
+                Err(_) if variable.ends_with("_PORT") => errors.push(ConfigError::Value {
+                    origin: variable.clone(),
+                    name: (*path).to_owned(),
+                    reason: format!("must be a port, a whole number from 0 to {}", u16::MAX),
+                }),
+                _ => self.assign(variable, path, &Raw::Word(value.clone()), errors),
+            }
         }
         for (variable, value) in env {
             if !variable.starts_with("EVENKEEL_") {
@@ -189,6 +236,11 @@ impl Config {
         self.log.level.clone_from(&newer.log.level);
         reload
     }
+}
+
+/// The file, and the line that the byte at `at` stands in.
+fn line(name: &str, text: &str, at: usize) -> String {
+    format!("{name}:{}", text[..at.min(text.len())].matches('\n').count() + 1)
 }
 
 fn comment(doc: &str, out: &mut String) {

@@ -147,3 +147,48 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
         "reload() takes over all"
     );
 }
+
+#[test]
+fn what_does_not_go_together_is_told_with_where_it_was_set() {
+    let text = "[room]\nkind = \"websocket\"\n\n[websocket]\n# none yet\nservers = []\n";
+    let mut sources = Sources { file: Some(("evenkeel.toml".into(), text.into())), ..Sources::default() };
+    let complaint =
+        |sources: &Sources| Config::load(sources).unwrap().check().unwrap_err().located(sources).to_string();
+    assert_eq!(complaint(&sources), "evenkeel.toml:6: `websocket.servers` needs at least one address");
+    sources.env.push(("EVENKEEL_WEBSOCKET_SERVERS".into(), "http://x".into()));
+    assert!(complaint(&sources).starts_with("EVENKEEL_WEBSOCKET_SERVERS: `websocket.servers` must be ws://"));
+    sources.flags.push(("websocket.servers".into(), String::new()));
+    assert!(complaint(&sources).starts_with("flag --websocket.servers: "));
+    // What was not set at all was set nowhere.
+    let nowhere = Sources { flags: vec![("room.kind".into(), "websocket".into())], ..Sources::default() };
+    assert_eq!(complaint(&nowhere), "settings: `websocket.servers` needs at least one address");
+
+    for (text, said) in [
+        ("[media]\nudp_address = \"here\"\n", "f:2: `media.udp_address` must be an IP address, not \"here\""),
+        (
+            "[mqtt]\ntls_listen = [\"1.1.1.1:1\"]\ntls_certificate = \"/no\"\ntls_key = \"/no\"\n",
+            "f:3: `mqtt.tls_certificate` and its key cannot be used: /no: ",
+        ),
+        (
+            "[web]\ntls_listen = [\"1.1.1.1:1\"]\ntls_key = \"/dev/null\"\ntls_certificate = \"/dev/null\"\n",
+            "f:4: `web.tls_certificate` and its key cannot be used: /dev/null",
+        ),
+    ] {
+        let sources = Sources { file: Some(("f".into(), text.into())), ..Sources::default() };
+        assert!(complaint(&sources).starts_with(said), "{}", complaint(&sources));
+    }
+}
+
+#[test]
+fn a_port_of_the_old_gateway_that_is_none_is_told_as_what_it_was() {
+    for (variable, path) in
+        [("MQTT_PORT", "mqtt.listen"), ("UDP_PORT", "media.udp_port"), ("API_PORT", "management.listen")]
+    {
+        for value in ["", "x", "-1", "65536", "0.0.0.0:1883"] {
+            let env = vec![(variable.to_owned(), value.to_owned())];
+            let errors = Config::load(&Sources { env, ..Sources::default() }).unwrap_err();
+            let expected = format!("{variable}: `{path}` must be a port, a whole number from 0 to 65535");
+            assert_eq!(errors[0].to_string(), expected, "{value}");
+        }
+    }
+}
