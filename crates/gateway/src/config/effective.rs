@@ -80,8 +80,28 @@ impl Anonymous {
     }
 }
 
+/// As many as a lane can tell apart when it wakes others.
+const MAX_LANES: usize = 64;
+
 fn wrong(name: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { origin: EVERYWHERE.to_owned(), name: name.to_owned(), reason: reason.into() }
+}
+
+/// Levels, alone or of modules. A word that is none would be taken for a module, and nothing else be logged.
+fn log_level(text: &str) -> Result<(), ConfigError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let level =
+        |directive: &str| directive.rsplit('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match text.split(',').find(|directive| !LEVELS.contains(&level(directive).as_str())) {
+        None => Ok(()),
+        Some(directive) => Err(wrong(
+            "log.level",
+            format!(
+                "must be error, warn, info, debug or trace, or such by module (info,evenkeel_gateway::call=debug), not \
+                 {directive:?}"
+            ),
+        )),
+    }
 }
 
 impl Config {
@@ -111,7 +131,7 @@ impl Config {
             },
             loopback: self.room.loopback,
         };
-        self.udp_address()?;
+        self.ranges()?;
         let m = &self.mqtt;
         if !m.tls_listen.is_empty() && (m.tls_certificate.is_empty() || m.tls_key.is_empty()) {
             return Err(wrong("mqtt.tls_listen", "needs mqtt.tls_certificate and mqtt.tls_key"));
@@ -161,6 +181,63 @@ impl Config {
             if !listen.is_empty() {
                 tls_config(Path::new(certificate), Path::new(key))
                     .map_err(|error| wrong(name, format!("and its key cannot be used: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Values that a setting of its kind may have and this one may not: with them the gateway would run and serve nobody.
+    fn ranges(&self) -> Result<(), ConfigError> {
+        self.udp_address()?;
+        log_level(&self.log.level)?;
+        let (d, m, w, c) = (&self.devices, &self.mqtt, &self.web, &self.call);
+        let lanes = self.media.lanes;
+        if lanes > MAX_LANES {
+            return Err(wrong("media.lanes", format!("must be at most {MAX_LANES}")));
+        }
+        if usize::from(self.media.udp_port) + lanes > usize::from(u16::MAX) + 1 {
+            return Err(wrong(
+                "media.udp_port",
+                format!("and the {lanes} of media.lanes go beyond port 65535"),
+            ));
+        }
+        for (name, value, least) in [
+            // A hello nests so deep, and is so long.
+            ("devices.max_depth", d.max_depth, 4),
+            ("mqtt.max_payload", m.max_payload, 1024),
+            ("web.max_payload", w.max_payload, 1024),
+            ("devices.hello_burst", d.hello_burst as usize, 1),
+            ("devices.network_hello_burst", d.network_hello_burst as usize, 1),
+            ("devices.message_burst", d.message_burst as usize, 1),
+            ("mqtt.max_half_open", m.max_half_open, 1),
+            ("mqtt.max_connections", m.max_connections, 1),
+            ("web.max_connections", w.max_connections, 1),
+        ] {
+            if value < least {
+                return Err(wrong(name, format!("must be at least {least}")));
+            }
+        }
+        for (name, rate) in [
+            ("devices.hello_rate", d.hello_rate),
+            ("devices.network_hello_rate", d.network_hello_rate),
+            ("devices.message_rate", d.message_rate),
+        ] {
+            if rate <= 0.0 {
+                return Err(wrong(name, "must be more than 0"));
+            }
+        }
+        for (name, limit) in [
+            ("mqtt.connect_limit", m.connect_limit),
+            ("mqtt.write_limit", m.write_limit),
+            ("web.connect_limit", w.connect_limit),
+            ("web.write_limit", w.write_limit),
+            ("web.token_lifetime", w.token_lifetime),
+            ("call.join_limit", c.join_limit),
+            ("call.idle_limit", c.idle_limit),
+            ("call.first_datagram_limit", c.first_datagram_limit),
+        ] {
+            if limit.is_zero() {
+                return Err(wrong(name, "must be more than 0s"));
             }
         }
         Ok(())

@@ -84,7 +84,7 @@ impl Sources {
     /// Where a setting got its value; `None` if it has its default.
     fn origin_of(&self, path: &str) -> Option<String> {
         if self.flags.iter().any(|(name, _)| name == path) {
-            return Some(format!("flag --{path}"));
+            return Some(format!("--set {path}"));
         }
         let ours = FIELDS.iter().find(|field| field.path == path).map(super::fields::Field::env);
         let old = OLD_NAMES.iter().find(|(_, sets)| *sets == path).map(|(old, _)| (*old).to_owned());
@@ -125,7 +125,7 @@ impl Config {
         }
         config.read_env(&sources.env, &mut errors);
         for (path, value) in &sources.flags {
-            config.assign(&format!("flag --{path}"), path, &Raw::Word(value.clone()), &mut errors);
+            config.assign(&format!("--set {path}"), path, &Raw::Word(value.clone()), &mut errors);
         }
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
@@ -140,12 +140,19 @@ impl Config {
             }
         };
         for (section, body) in table.get_ref() {
+            let sections = || SECTIONS.iter().map(|(name, _)| *name);
+            let is_section = sections().any(|known| known == section.get_ref());
             let Some(fields) = body.get_ref().as_table() else {
-                errors.push(unknown(origin(section.span().start), section.get_ref()));
+                let (origin, name) = (origin(section.span().start), section.get_ref());
+                errors.push(if is_section {
+                    let reason = format!("must be a section: [{name}]");
+                    ConfigError::Value { origin, name: name.to_string(), reason }
+                } else {
+                    unknown(origin, name)
+                });
                 continue;
             };
-            let sections = || SECTIONS.iter().map(|(name, _)| *name);
-            if !sections().any(|known| known == section.get_ref()) {
+            if !is_section {
                 let nearest = nearest(section.get_ref(), sections()).map(str::to_owned);
                 let origin = origin(section.span().start);
                 errors.push(ConfigError::Unknown { origin, name: section.get_ref().to_string(), nearest });
@@ -155,6 +162,9 @@ impl Config {
                 let path = format!("{}.{}", section.get_ref(), key.get_ref());
                 match raw(value.get_ref()) {
                     Some(raw) => self.assign(&origin(key.span().start), &path, &raw, errors),
+                    None if self.get(&path).is_none() => {
+                        errors.push(unknown(origin(key.span().start), &path));
+                    }
                     None => errors.push(ConfigError::Value {
                         origin: origin(key.span().start),
                         name: path,

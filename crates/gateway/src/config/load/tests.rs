@@ -158,7 +158,7 @@ fn what_does_not_go_together_is_told_with_where_it_was_set() {
     sources.env.push(("EVENKEEL_WEBSOCKET_SERVERS".into(), "http://x".into()));
     assert!(complaint(&sources).starts_with("EVENKEEL_WEBSOCKET_SERVERS: `websocket.servers` must be ws://"));
     sources.flags.push(("websocket.servers".into(), String::new()));
-    assert!(complaint(&sources).starts_with("flag --websocket.servers: "));
+    assert!(complaint(&sources).starts_with("--set websocket.servers: "));
     // What was not set at all was set nowhere.
     let nowhere = Sources { flags: vec![("room.kind".into(), "websocket".into())], ..Sources::default() };
     assert_eq!(complaint(&nowhere), "settings: `websocket.servers` needs at least one address");
@@ -190,5 +190,54 @@ fn a_port_of_the_old_gateway_that_is_none_is_told_as_what_it_was() {
             let expected = format!("{variable}: `{path}` must be a port, a whole number from 0 to 65535");
             assert_eq!(errors[0].to_string(), expected, "{value}");
         }
+    }
+}
+
+#[test]
+fn values_with_which_nobody_would_be_served_are_refused_by_name() {
+    for (setting, said) in [
+        ("media.lanes=65", "must be at most 64"),
+        ("media.lanes=99999999999", "must be at most 64"),
+        ("devices.max_depth=3", "must be at least 4"),
+        ("mqtt.max_payload=100", "must be at least 1024"),
+        ("web.max_payload=0", "must be at least 1024"),
+        ("devices.hello_burst=0", "must be at least 1"),
+        ("devices.message_burst=0", "must be at least 1"),
+        ("devices.hello_rate=0", "must be more than 0"),
+        ("devices.network_hello_rate=0.0", "must be more than 0"),
+        ("mqtt.max_connections=0", "must be at least 1"),
+        ("mqtt.max_half_open=0", "must be at least 1"),
+        ("mqtt.connect_limit=0s", "must be more than 0s"),
+        ("call.idle_limit=0min", "must be more than 0s"),
+        ("log.level=verbose", "must be error, warn, info, debug or trace"),
+        ("log.level=info,evenkeel_gateway::call=loud", "must be error, warn, info, debug or trace"),
+        ("log.level=", "must be error, warn, info, debug or trace"),
+    ] {
+        let (name, value) = setting.split_once('=').unwrap();
+        let sources = Sources { flags: vec![(name.to_owned(), value.to_owned())], ..Sources::default() };
+        let error = Config::load(&sources).unwrap().check().unwrap_err().located(&sources).to_string();
+        assert!(error.starts_with(&format!("--set {name}: `{name}` {said}")), "{error}");
+    }
+    let text = "[media]\nlanes = 8\nudp_port = 65530\n";
+    let sources = Sources { file: Some(("f".into(), text.into())), ..Sources::default() };
+    let error = Config::load(&sources).unwrap().check().unwrap_err().located(&sources).to_string();
+    assert!(error.starts_with("f:3: `media.udp_port` and the 8 of media.lanes go beyond"), "{error}");
+    for good in ["info", "WARN", "off", "info,evenkeel_gateway::call=debug", "evenkeel=trace, hyper=off"] {
+        let flags = vec![("log.level".to_owned(), good.to_owned())];
+        assert_eq!(Config::load(&Sources { flags, ..Sources::default() }).unwrap().check(), Ok(()), "{good}");
+    }
+}
+
+#[test]
+fn what_is_no_section_or_no_value_is_told_as_what_it_is() {
+    for (text, said) in [
+        ("[[mqtt]]\nlisten = []\n", "evenkeel.toml:1: `mqtt` must be a section: [mqtt]"),
+        ("mqtt = 3\n", "evenkeel.toml:1: `mqtt` must be a section: [mqtt]"),
+        ("[media.sub]\nx = 1\n", "evenkeel.toml:1: `media.sub` is not a setting"),
+        ("[media.lanes]\nx = 1\n", "evenkeel.toml:1: `media.lanes` must be a string, a number"),
+        ("listen = []\n", "evenkeel.toml:1: `listen` is not a setting; did you mean `mqtt.listen`?"),
+    ] {
+        let complaint = complaint(text);
+        assert!(complaint.starts_with(said), "{complaint}");
     }
 }
