@@ -1,7 +1,7 @@
 //! Ports and addresses.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::time::Duration;
 
 use evenkeel_gateway::config::{Anonymous, Config};
@@ -56,15 +56,21 @@ fn tried(what: &'static str, setting: &str, address: &str, bound: io::Result<()>
 fn audio_ports(config: &Config) -> Finding {
     let lanes = if config.media.lanes == 0 { allowed_cores().len() } else { config.media.lanes };
     let first = config.media.udp_port;
-    let name = format!("UDP {first} and the {} after it", lanes.saturating_sub(1));
     let Ok(address) = config.media.udp_address.parse::<IpAddr>() else {
         return Finding::new("audio", Verdict::Bad, "`media.udp_address` is no IP address");
     };
-    let bind = |lane: usize| {
-        let port = if first == 0 { 0 } else { first.saturating_add(lane as u16) };
-        UdpSocket::bind((address, port)).map(drop)
+    let ports = (0..lanes).map(|lane| if first == 0 { 0 } else { first.saturating_add(lane as u16) });
+    for port in ports {
+        if let Err(error) = UdpSocket::bind((address, port)) {
+            return tried("audio", "media.udp_port", &format!("UDP {port}"), Err(error));
+        }
+    }
+    let name = match lanes {
+        _ if first == 0 => "any UDP port".to_owned(),
+        0 | 1 => format!("UDP {first}"),
+        lanes => format!("UDP {first} to {}", usize::from(first) + lanes - 1),
     };
-    tried("audio", "media.udp_port", &name, (0..lanes).try_for_each(bind))
+    tried("audio", "media.udp_port", &name, Ok(()))
 }
 
 /// Whether devices can send where they are told to, as far as that can be seen from here.
@@ -84,12 +90,20 @@ fn public_address(config: &Config) -> Option<Finding> {
         let text = format!("{ip} can be reached by nobody: set `media.public_address`");
         return Some(Finding::new(what, Verdict::Bad, text));
     }
-    let reached = match loops(config, ip) {
-        Ok(true) => "what is sent there from here arrives",
-        Ok(false) => {
-            "what is sent there from here does not arrive, as behind many a router: from outside, try `evenkeel call`"
+    let reached = match (loops(config, ip), connects(config, ip)) {
+        (Ok(true), Ok(true)) => "datagrams and connections from here arrive there",
+        (Ok(true), Ok(false)) => {
+            "datagrams from here arrive there, connections do not: is the port of MQTT forwarded? From outside, try \
+             `evenkeel call`"
         }
-        Err(_) => "it could not be tried",
+        (Ok(false), Ok(true)) => {
+            "connections from here arrive there, datagrams do not: are the ports of audio forwarded? From outside, try \
+             `evenkeel call`"
+        }
+        (Ok(false), Ok(false)) => {
+            "nothing from here arrives there, as behind many a router: from outside, try `evenkeel call`"
+        }
+        _ => "whether anything arrives there could not be tried",
     };
     let serves_others = config.effective().is_ok_and(|effective| effective.anonymous != Anonymous::Loopback);
     let (verdict, reach) = match scope {
@@ -115,13 +129,22 @@ enum Scope {
 }
 
 fn scope(ip: IpAddr) -> Scope {
-    let is_private = match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    let ip = ip.to_canonical();
+    let (is_private, is_nobodys) = match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // Between a provider and its customers (RFC 6598).
+            let is_shared = a == 100 && b & 0xc0 == 64;
+            (ip.is_private() || ip.is_link_local() || is_shared, ip.is_documentation() || a == 0 || a >= 240)
+        }
+        IpAddr::V6(ip) => {
+            // For documentation (RFC 3849).
+            let is_documentation = ip.segments()[..2] == [0x2001, 0xdb8];
+            (ip.is_unique_local() || ip.is_unicast_link_local(), is_documentation)
+        }
     };
-    let is_documentation = matches!(ip, IpAddr::V4(ip) if ip.is_documentation() || ip.is_broadcast());
     match ip {
-        _ if ip.is_unspecified() || ip.is_multicast() || is_documentation => Scope::Nowhere,
+        _ if ip.is_unspecified() || ip.is_multicast() || is_nobodys => Scope::Nowhere,
         _ if ip.is_loopback() => Scope::Machine,
         _ if is_private => Scope::Neighbours,
         _ => Scope::World,
@@ -139,6 +162,18 @@ fn loops(config: &Config, public: IpAddr) -> io::Result<bool> {
     Ok(lane.recv(&mut heard).is_ok_and(|len| heard[..len] == *b"evenkeel"))
 }
 
+/// Whether a connection to the public address comes to a socket as the first MQTT endpoint has it.
+fn connects(config: &Config, public: IpAddr) -> io::Result<bool> {
+    let effective = config.effective().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut listens = effective.mqtt_listen.iter().chain(&config.mqtt.tls_listen);
+    let listen = listens.next().ok_or(io::ErrorKind::NotFound)?;
+    let endpoint = TcpListener::bind(listen)?;
+    endpoint.set_nonblocking(true)?;
+    let there = SocketAddr::new(public, endpoint.local_addr()?.port());
+    // Whoever else answers there, it must be this one.
+    Ok(TcpStream::connect_timeout(&there, Duration::from_millis(500)).is_ok() && endpoint.accept().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,11 +183,19 @@ mod tests {
         for (address, expected) in [
             ("0.0.0.0", Scope::Nowhere),
             ("203.0.113.7", Scope::Nowhere),
+            ("0.1.2.3", Scope::Nowhere),
+            ("255.255.255.255", Scope::Nowhere),
+            ("224.0.0.1", Scope::Nowhere),
+            ("2001:db8::1", Scope::Nowhere),
             ("127.0.0.1", Scope::Machine),
             ("::1", Scope::Machine),
             ("10.1.2.3", Scope::Neighbours),
+            ("100.64.0.1", Scope::Neighbours),
+            ("100.127.255.255", Scope::Neighbours),
+            ("169.254.0.1", Scope::Neighbours),
             ("fd00::1", Scope::Neighbours),
             ("9.9.9.9", Scope::World),
+            ("100.128.0.1", Scope::World),
             ("2620:fe::9", Scope::World),
         ] {
             assert!(scope(address.parse().unwrap()) == expected, "{address}");
