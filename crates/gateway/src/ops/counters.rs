@@ -96,7 +96,7 @@ counters! {
     RoomMediaFailed = "rooms_media_failed_total",
     /// Rooms whose connection broke and that were resumed or joined anew.
     RoomInterrupted = "rooms_interrupted_total",
-    /// Seconds in which a room sent more data than is taken.
+    /// Times a room sent more than is taken: seconds of too much data, texts that had to wait for their turn.
     RoomFlooded = "rooms_flooded_total",
     /// Rooms into which no agent came, or none came back.
     AgentMissing = "rooms_agent_missing_total",

@@ -80,6 +80,8 @@ struct Open {
     texts: Bucket,
     /// The lane waits for us to have dealt with the last text.
     owes_word: bool,
+    /// The last text came before its turn, which was counted.
+    has_waited: bool,
 }
 
 impl std::fmt::Debug for WebSocketRoom {
@@ -216,7 +218,8 @@ impl WebSocketRoom {
                 let way = Way::new(requests, Arc::clone(&self.plane), media);
                 let texts = Bucket::new(TEXT_RATE, now);
                 // The lane begins once the call knows that the room is there.
-                self.state = State::Open { id, open: Open { way, told, texts, owes_word: true } };
+                self.state =
+                    State::Open { id, open: Open { way, told, texts, owes_word: true, has_waited: false } };
                 Some((id, RoomEvent::Ready { session_id }))
             }
             Err(error) => {
@@ -251,9 +254,12 @@ impl Open {
             // What the call did with the last text is on its way to the lane before this is.
             if self.owes_word {
                 while !self.texts.take(TEXT_RATE, clock.now()) {
+                    if !std::mem::replace(&mut self.has_waited, true) {
+                        registry.counters.add(Counter::RoomFlooded);
+                    }
                     tokio::time::sleep(TEXT_PAUSE).await;
                 }
-                self.owes_word = false;
+                (self.owes_word, self.has_waited) = (false, false);
                 self.way.ask(Request::GoOn);
             }
             match self.told.recv().await {
