@@ -246,6 +246,30 @@ async fn a_device_that_comes_back_again_and_again_is_no_new_device_to_the_limit(
     attacked.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_use_one_client_id_and_drive_each_other_out() {
+    let attacked = Attacked::start(&[]).await;
+    let mut one = attacked.device(1).await;
+    let session = one.hello().await["session_id"].clone();
+    let (mut memory, mut replaced, began) = (Memory::now(), 0u64, Instant::now());
+    while began.elapsed() < LASTING {
+        let mut other = attacked.device(1).await;
+        replaced += 1;
+        assert!(one.is_closed().await, "the newer one stays");
+        // Whoever is there speaks for the device: its call goes on.
+        other.say(json!({"type": "listen", "state": "start", "session_id": session})).await;
+        one = other;
+        if began.elapsed() < LASTING / 4 {
+            memory = Memory::now();
+        }
+    }
+    memory.has_grown_by_less_than(4 << 20);
+    attacked.counted("evenkeel_mqtt_replaced_total", replaced).await;
+    attacked.counted("evenkeel_messages_stale_total", 0).await;
+    assert_eq!((attacked.gateway.hub().registry.live(), attacked.gateway.hub().connected()), (2, 2));
+    attacked.end().await;
+}
+
 /// Floods of packets that are as they should be, from devices that read what they are answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_good_packets() {
