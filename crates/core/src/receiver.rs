@@ -1,4 +1,4 @@
-//! Datagrams in any order to PCM at the wished rate.
+//! Packets in any order, sealed or opened elsewhere, to PCM at the wished rate.
 
 use core::time::Duration;
 
@@ -38,9 +38,9 @@ pub struct Pulled {
 /// What a receiver did since it was built, beside what its jitter buffer says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiverCounters {
-    /// Datagrams that were let in.
+    /// Packets that were let in.
     pub opened: u64,
-    /// Datagrams that were refused.
+    /// Packets that were refused.
     pub refused: u64,
     /// Stretches recovered from redundancy.
     pub recovered: u64,
@@ -50,13 +50,17 @@ pub struct ReceiverCounters {
     pub undecodable: u64,
 }
 
-/// Takes sealed packets, gives PCM.
+/// In place of an [`Opener`]: packets come over a connection that keeps them safe, as a WebSocket does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsealed;
+
+/// Takes packets, gives PCM.
 ///
-/// Hand over each datagram as it arrives ([`Receiver::receive`]), and pull audio whenever the last stretch has played
-/// out ([`Receiver::pull`]). Time comes in as an argument; all buffers are allocated at construction or with the
-/// first packets.
-pub struct Receiver<D> {
-    opener: Opener,
+/// Hand over each datagram as it arrives ([`Receiver::receive`]; of a receiver without keys, each Opus packet:
+/// [`Receiver::receive_opus`]), and pull audio whenever the last stretch has played out ([`Receiver::pull`]). Time comes
+/// in as an argument; all buffers are allocated at construction or with the first packets.
+pub struct Receiver<D, O = Opener> {
+    opener: O,
     jitter: JitterBuffer,
     decoder: D,
     resampler: Option<Resampler>,
@@ -80,20 +84,7 @@ impl<D: Decoder> Receiver<D> {
         decoder: D,
         output: SampleRate,
     ) -> Result<Self, ConfigError> {
-        let (rate, channels) = (decoder.sample_rate(), decoder.channels());
-        let resampler = (rate != output).then(|| Resampler::new(rate, output, channels));
-        let longest = FrameDuration::MS_120.samples_at(rate) * channels.count();
-        let decoded = vec![0.0; if resampler.is_some() { longest } else { 0 }];
-        let jitter = JitterBuffer::new(jitter)?;
-        Ok(Self {
-            opener,
-            jitter,
-            decoder,
-            resampler,
-            decoded,
-            output,
-            counters: ReceiverCounters::default(),
-        })
+        Self::with(opener, jitter, decoder, output)
     }
 
     /// Takes a datagram, which is decrypted in place.
@@ -116,6 +107,47 @@ impl<D: Decoder> Receiver<D> {
                 reason: "PCM of no frame's length at the rate agreed on",
             })),
         }
+    }
+}
+
+impl<D: Decoder> Receiver<D, Unsealed> {
+    /// A receiver for Opus packets that come as they are; else as [`Receiver::new`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a jitter buffer that cannot be.
+    pub fn unsealed(jitter: JitterConfig, decoder: D, output: SampleRate) -> Result<Self, ConfigError> {
+        Self::with(Unsealed, jitter, decoder, output)
+    }
+
+    /// Takes an Opus packet. `sequence` says its place among the others and goes up by one from each to the next;
+    /// `timestamp` is ignored unless [`JitterConfig::timestamp_hz`] is set.
+    pub fn receive_opus(&mut self, sequence: u32, timestamp: u32, opus: &[u8], now: Time) -> Inserted {
+        let inserted = self.jitter.insert(sequence, timestamp, opus, now);
+        let count = match inserted {
+            Inserted::Rejected(_) => &mut self.counters.refused,
+            _ => &mut self.counters.opened,
+        };
+        *count += 1;
+        inserted
+    }
+}
+
+impl<D: Decoder, O> Receiver<D, O> {
+    fn with(opener: O, jitter: JitterConfig, decoder: D, output: SampleRate) -> Result<Self, ConfigError> {
+        let (rate, channels) = (decoder.sample_rate(), decoder.channels());
+        let resampler = (rate != output).then(|| Resampler::new(rate, output, channels));
+        let longest = FrameDuration::MS_120.samples_at(rate) * channels.count();
+        let decoded = vec![0.0; if resampler.is_some() { longest } else { 0 }];
+        let jitter = JitterBuffer::new(jitter)?;
+        Ok(Self {
+            opener,
+            jitter,
+            decoder,
+            resampler,
+            decoded,
+            output,
+            counters: ReceiverCounters::default(),
+        })
     }
 
     /// The most samples per channel that one pull gives: room for these suffices always.

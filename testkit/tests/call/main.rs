@@ -7,6 +7,7 @@ mod pauses;
 mod round_trip;
 mod rungs;
 mod undecodable;
+mod unsealed;
 
 use std::time::Duration;
 
@@ -67,11 +68,13 @@ fn sender<E: Encoder>(encoder: E, input: Format, frame: FrameDuration, suite: Su
 
 /// A receiver with a jitter buffer of a fifth of a second, whatever the network does; that is 80 frames of 2.5 ms.
 fn patient<D: Decoder>(decoder: D, output: SampleRate, suite: Suite) -> Receiver<D> {
-    let depth = Duration::from_millis(200);
-    let jitter =
-        JitterConfig { min_depth: depth, initial_depth: depth, capacity: 128, ..JitterConfig::default() };
     let opener = Opener::new(&keys(suite), Direction::Downlink, PayloadKind::OpusOrPcm);
-    Receiver::new(opener, jitter, decoder, output).unwrap()
+    Receiver::new(opener, patience(), decoder, output).unwrap()
+}
+
+fn patience() -> JitterConfig {
+    let depth = Duration::from_millis(200);
+    JitterConfig { min_depth: depth, initial_depth: depth, capacity: 128, ..JitterConfig::default() }
 }
 
 fn encoder(config: EncoderConfig) -> OpusEncoder {
@@ -126,14 +129,25 @@ fn carry(sent: Vec<(Time, Vec<u8>)>, seed: u64, config: NetworkConfig) -> Vec<(T
 
 /// Plays what arrives, until nothing is left.
 fn listen<D: Decoder>(receiver: &mut Receiver<D>, arriving: Vec<(Time, Vec<u8>)>) -> Heard {
+    listen_by(receiver, arriving, |receiver, mut datagram, at| {
+        // What is refused shows in the counters.
+        let _ = receiver.receive(&mut datagram, at);
+    })
+}
+
+/// The same, by another way in.
+fn listen_by<D: Decoder, O>(
+    receiver: &mut Receiver<D, O>,
+    arriving: Vec<(Time, Vec<u8>)>,
+    mut take: impl FnMut(&mut Receiver<D, O>, Vec<u8>, Time),
+) -> Heard {
     let channels = receiver.channels().count();
     let mut out = vec![0.0; receiver.max_output() * channels];
     let (mut heard, mut now) = (Heard::default(), Time::ZERO);
     let mut arriving = arriving.into_iter().peekable();
     while arriving.peek().is_some() || !receiver.is_empty() {
-        while let Some((at, mut datagram)) = arriving.next_if(|(at, _)| *at <= now) {
-            // What is refused shows in the counters.
-            let _ = receiver.receive(&mut datagram, at);
+        while let Some((at, datagram)) = arriving.next_if(|(at, _)| *at <= now) {
+            take(receiver, datagram, at);
         }
         let pulled = receiver.pull(now, &mut out).unwrap();
         now = now + pulled.duration;
