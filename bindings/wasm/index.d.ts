@@ -87,15 +87,13 @@ export interface ProcessorStats {
   silencedSamples: number;
 }
 
-export interface AudioReceiverOptions extends SessionOptions {
+export interface OpusReceiverOptions {
   /** Of what `pull` gives. Default 48000. */
   outputRate?: number;
   /** Of the decoder: 8000, 12000, 16000, 24000 or 48000. Default 24000. */
   decodedRate?: number;
   /** 1 or 2. Default 1. */
   channels?: number;
-  /** Whether PCM is taken too. Default false. */
-  pcm?: boolean;
   /** The least delay aimed for. Default 20. */
   minDelayMs?: number;
   /** The most that is tolerated, up to 10000. Default 400. */
@@ -104,6 +102,11 @@ export interface AudioReceiverOptions extends SessionOptions {
   initialDelayMs?: number;
   /** Ticks of timestamps in a second; 1000 of a gateway's downlink. Default 0: time follows from sequences. */
   timestampHz?: number;
+}
+
+export interface AudioReceiverOptions extends OpusReceiverOptions, SessionOptions {
+  /** Whether PCM is taken too. Default false. */
+  pcm?: boolean;
 }
 
 export interface ReceiverStats {
@@ -153,20 +156,36 @@ export interface AudioProcessor {
   close(): boolean;
 }
 
-/** Sealed packets in any order to PCM. Its clock is the caller's, and must not go backwards. */
-export interface AudioReceiver {
-  /** Where `receiveBytes` reads a packet; it is decrypted in place. */
+/** What receivers have in common. Their clock is the caller's, and must not go backwards. */
+export interface Receiving {
+  /** Where `receiveBytes` reads a packet. */
   readonly packet: Uint8Array;
   /** Where `pullSamples` writes. */
   readonly samples: Float32Array;
-  /** Takes the packet in the first bytes of `packet`: whether it is new and in time. */
-  receiveBytes(length: number, nowMs: number): boolean;
-  receive(packet: Uint8Array, nowMs: number): boolean;
   /** Writes the next stretch to `samples`: how many, all channels together. To be called again once it has played. */
   pullSamples(nowMs: number): number;
   pull(nowMs: number): Float32Array;
   getStats(): ReceiverStats;
+  /** Writes the same to the start of `numbers`, in the order of `RECEIVER_STATS`. */
+  writeStats(numbers: Float64Array): void;
   close(): boolean;
+}
+
+/** Sealed packets in any order to PCM. */
+export interface AudioReceiver extends Receiving {
+  /** Takes the packet in the first bytes of `packet`, where it is decrypted: whether it is new and in time. */
+  receiveBytes(length: number, nowMs: number): boolean;
+  receive(packet: Uint8Array, nowMs: number): boolean;
+}
+
+/**
+ * Opus packets to PCM, as they come over a connection that keeps them safe: `sequence` goes up by one from each packet to
+ * the next, and `timestamp` is in ticks of `timestampHz`, both modulo 2^32.
+ */
+export interface OpusReceiver extends Receiving {
+  /** Takes the packet in the first bytes of `packet`: whether it is new and in time. */
+  receiveBytes(length: number, sequence: number, timestamp: number, nowMs: number): boolean;
+  receive(packet: Uint8Array, sequence: number, timestamp: number, nowMs: number): boolean;
 }
 
 export interface OpusEncoder {
@@ -218,6 +237,7 @@ export interface Evenkeel {
   /** A key of 16 bytes or 32. */
   AudioProcessor: new (key: Uint8Array, options?: AudioProcessorOptions) => AudioProcessor;
   AudioReceiver: new (key: Uint8Array, options?: AudioReceiverOptions) => AudioReceiver;
+  OpusReceiver: new (options?: OpusReceiverOptions) => OpusReceiver;
   OpusEncoder: new (rate: number, channels: number, options?: EncoderOptions & NonFiniteOption) => OpusEncoder;
   OpusDecoder: new (rate: number, channels: number) => OpusDecoder;
   Resampler: new (from: number, to: number, options?: ResamplerOptions) => Resampler;
@@ -230,6 +250,8 @@ export interface LoadOptions {
   simd?: boolean;
 }
 
+/** The names of what receivers count, in the order of `writeStats`. */
+export const RECEIVER_STATS: readonly (keyof ReceiverStats)[];
 /** Whether this machine has WebAssembly's SIMD. */
 export function hasSimd(): boolean;
 /** Where the module lies beside this file. */

@@ -2,9 +2,15 @@
 // Everything but `load` works in an AudioWorklet.
 import { EvenkeelError, lengthError, platformError, typeError } from './error.js';
 import { Areas, BYTES, ENDS, Module, OUTPUT, SAMPLES, NUMBERS } from './memory.js';
-import { bytes, choice, encoderNumbers, flag, keyNumbers, number, options, samples, whole } from './options.js';
+import { bytes, choice, encoderNumbers, flag, jitterNumbers, keyNumbers, number, options, samples, statsRoom, whole } from './options.js';
 
 export { EvenkeelError };
+
+/** What receivers count, in the order of `writeStats`. */
+export const RECEIVER_STATS = Object.freeze([
+  'opened', 'refused', 'recovered', 'concealed', 'undecodable', 'lost', 'late', 'duplicates', 'underruns',
+  'delayMs', 'targetMs', 'meanDelayMs', 'jitterMs',
+]);
 
 /** A function that returns a v128, for `WebAssembly.validate` to say whether SIMD is there. */
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -63,8 +69,8 @@ function classes(module) {
       return this.#areas.of(area);
     }
 
-    _call(name, a, b) {
-      return module.check(exports[name](this.#handle, a, b));
+    _call(name, a, b, c, d) {
+      return module.check(exports[name](this.#handle, a, b, c, d));
     }
 
     _push(count) {
@@ -167,28 +173,12 @@ function classes(module) {
     }
   }
 
-  class AudioReceiver extends Held {
+  /** What receivers are: packets go in by the one or the other way, and audio comes out. */
+  class Receiving extends Held {
     #channels;
 
-    constructor(key, given) {
-      const o = options(given);
-      const channels = whole(o.channels, 'channels', 1, 1, 2);
-      const [keys, sessionId] = keyNumbers(key, o);
-      const numbers = [
-        whole(o.outputRate, 'outputRate', 48_000),
-        channels,
-        whole(o.decodedRate, 'decodedRate', 24_000),
-        0,
-        0,
-        flag(o.pcm, 'pcm'),
-        0,
-        ...keys,
-        whole(o.minDelayMs, 'minDelayMs', 20),
-        whole(o.maxDelayMs, 'maxDelayMs', 400),
-        whole(o.initialDelayMs, 'initialDelayMs', 60),
-        whole(o.timestampHz, 'timestampHz', 0),
-      ];
-      super(() => module.create('receiver', numbers, key, sessionId));
+    constructor(handle, channels) {
+      super(handle);
       this.#channels = channels;
     }
 
@@ -202,15 +192,6 @@ function classes(module) {
       return this._area(SAMPLES);
     }
 
-    /** Takes the packet in the first bytes of `packet`: whether it is new and in time. */
-    receiveBytes(length, nowMs) {
-      return this._call('receive', whole(length, 'length'), number(nowMs, 'nowMs')) === 1;
-    }
-
-    receive(packet, nowMs) {
-      return this.receiveBytes(this._giveBytes(packet, 'packet'), nowMs);
-    }
-
     /** Writes the next stretch to `samples`: how many, all channels together. */
     pullSamples(nowMs) {
       return this._call('pull', number(nowMs, 'nowMs')) * this.#channels;
@@ -222,10 +203,56 @@ function classes(module) {
     }
 
     getStats() {
-      return this._stats([
-        'opened', 'refused', 'recovered', 'concealed', 'undecodable', 'lost', 'late', 'duplicates', 'underruns',
-        'delayMs', 'targetMs', 'meanDelayMs', 'jitterMs',
-      ]);
+      return this._stats(RECEIVER_STATS);
+    }
+
+    /** Writes what it counted to the start of `numbers`. */
+    writeStats(numbers) {
+      const room = statsRoom(numbers, RECEIVER_STATS.length);
+      this._call('stats');
+      room.set(module.numbers(RECEIVER_STATS.length));
+    }
+  }
+
+  class AudioReceiver extends Receiving {
+    constructor(key, given) {
+      const o = options(given);
+      const channels = whole(o.channels, 'channels', 1, 1, 2);
+      const [keys, sessionId] = keyNumbers(key, o);
+      const [outputRate, decodedRate, ...jitter] = jitterNumbers(o);
+      const numbers = [outputRate, channels, decodedRate, 0, 0, flag(o.pcm, 'pcm'), 0, ...keys, ...jitter];
+      super(() => module.create('receiver', numbers, key, sessionId), channels);
+    }
+
+    /** Takes the packet in the first bytes of `packet`: whether it is new and in time. */
+    receiveBytes(length, nowMs) {
+      return this._call('receive', whole(length, 'length'), number(nowMs, 'nowMs')) === 1;
+    }
+
+    receive(packet, nowMs) {
+      return this.receiveBytes(this._giveBytes(packet, 'packet'), nowMs);
+    }
+  }
+
+  class OpusReceiver extends Receiving {
+    constructor(given) {
+      const o = options(given);
+      const channels = whole(o.channels, 'channels', 1, 1, 2);
+      const [outputRate, decodedRate, ...jitter] = jitterNumbers(o);
+      const numbers = [outputRate, channels, decodedRate, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...jitter];
+      super(() => module.create('opus_receiver', numbers), channels);
+    }
+
+    /** Takes the Opus packet in the first bytes of `packet`: whether it is new and in time. */
+    receiveBytes(length, sequence, timestamp, nowMs) {
+      whole(length, 'length');
+      whole(sequence, 'sequence');
+      whole(timestamp, 'timestamp');
+      return this._call('receive_opus', length, sequence, timestamp, number(nowMs, 'nowMs')) === 1;
+    }
+
+    receive(packet, sequence, timestamp, nowMs) {
+      return this.receiveBytes(this._giveBytes(packet, 'packet'), sequence, timestamp, nowMs);
     }
   }
 
@@ -347,5 +374,5 @@ function classes(module) {
     }
   }
 
-  return { AudioProcessor, AudioReceiver, OpusEncoder, OpusDecoder, Resampler, memory: exports.memory };
+  return { AudioProcessor, AudioReceiver, OpusReceiver, OpusEncoder, OpusDecoder, Resampler, memory: exports.memory };
 }

@@ -11,6 +11,8 @@ const TEXT = 5;
 const KINDS = [Float32Array, Uint8Array, Float32Array, Uint32Array, Float64Array, Uint8Array];
 
 export class Module {
+  #numbers;
+
   constructor(exports) {
     this.exports = exports;
     this.own = new Areas(this, 0);
@@ -22,6 +24,13 @@ export class Module {
     // An AudioWorklet has no TextDecoder.
     const escaped = Array.from(this.own.of(TEXT), (byte) => `%${byte.toString(16).padStart(2, '0')}`);
     throw fault(result, decodeURIComponent(escaped.join('')));
+  }
+
+  /** The first `count` of the module's numbers. */
+  numbers(count) {
+    const all = this.own.of(NUMBERS);
+    if (this.#numbers?.buffer !== all.buffer || this.#numbers.length !== count) this.#numbers = all.subarray(0, count);
+    return this.#numbers;
   }
 
   /** A new object: numbers and bytes go to the module's areas. */

@@ -52,6 +52,18 @@ export function encoderNumbers(given, application, bitrate, complexity) {
   ];
 }
 
+/** Of a receiver: the rates of what it gives and of its decoder, and the four numbers of its jitter buffer. */
+export function jitterNumbers(given) {
+  return [
+    whole(given.outputRate, 'outputRate', 48_000),
+    whole(given.decodedRate, 'decodedRate', 24_000),
+    whole(given.minDelayMs, 'minDelayMs', 20),
+    whole(given.maxDelayMs, 'maxDelayMs', 400),
+    whole(given.initialDelayMs, 'initialDelayMs', 60),
+    whole(given.timestampHz, 'timestampHz', 0),
+  ];
+}
+
 const SUITES = ['aes-128-ctr', 'aes-256-ctr', 'aes-128-gcm', 'aes-256-gcm', 'chacha20-poly1305'];
 
 /** The five numbers of a session's keys, and its session id as bytes. */
@@ -90,4 +102,11 @@ export function samples(value, name) {
     throw typeError(`${name} must be a Float32Array or an Int16Array`);
   }
   return attached(value, name);
+}
+
+/** Room for so many numbers. */
+export function statsRoom(value, count) {
+  if (!(value instanceof Float64Array)) throw typeError('numbers must be a Float64Array');
+  if (value.length < count) throw lengthError(`numbers: there are ${count}, and room for ${value.length}`);
+  return attached(value, 'numbers');
 }

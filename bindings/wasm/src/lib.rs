@@ -39,6 +39,12 @@ pub extern "C" fn receiver() -> i32 {
     create(Object::receiver)
 }
 
+/// A new `OpusReceiver`.
+#[unsafe(no_mangle)]
+pub extern "C" fn opus_receiver() -> i32 {
+    create(Object::opus_receiver)
+}
+
 /// A new `OpusEncoder`.
 #[unsafe(no_mangle)]
 pub extern "C" fn encoder() -> i32 {
@@ -86,6 +92,12 @@ pub extern "C" fn set_position(handle: u32, position: usize) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn receive(handle: u32, len: usize, now_ms: f64) -> i32 {
     call(handle, |object| object.receive(len, time(now_ms)?))
+}
+
+/// Takes the Opus packet in the first `len` bytes of an Opus receiver's byte area: 1 if it is new and in time.
+#[unsafe(no_mangle)]
+pub extern "C" fn receive_opus(handle: u32, len: usize, sequence: u32, timestamp: u32, now_ms: f64) -> i32 {
+    call(handle, |object| object.receive_opus(len, sequence, timestamp, time(now_ms)?))
 }
 
 /// The next stretch of audio into a receiver's samples area: samples per channel.

@@ -1,10 +1,10 @@
 //! What JavaScript holds: a chain of the core, and the areas through which it is fed and read.
 
 use evenkeel_core::codec::{Decoder as _, Encoder as _};
-use evenkeel_core::jitter::Inserted;
+use evenkeel_core::jitter::{Inserted, JitterStats};
 use evenkeel_core::ladder::{Ladder, SinkCapability};
 use evenkeel_core::pcm::{Format, SampleFormat};
-use evenkeel_core::receiver::Receiver;
+use evenkeel_core::receiver::{Receiver, ReceiverCounters, Unsealed};
 use evenkeel_core::resample::Resampler;
 use evenkeel_core::seal::{Opener, PayloadKind, Sealer};
 use evenkeel_core::sender::Sender;
@@ -32,6 +32,7 @@ pub(crate) struct Object {
 enum Kind {
     Processor(Box<Sender<OpusEncoder>>),
     Receiver(Box<Receiver<OpusDecoder>>),
+    OpusReceiver(Box<Receiver<OpusDecoder, Unsealed>>),
     Encoder(Box<OpusEncoder>),
     Decoder(Box<OpusDecoder>),
     Resampler(Box<Resampler>),
@@ -72,11 +73,24 @@ impl Object {
         let opener = Opener::new(&keys, direction, kind);
         let decoder = OpusDecoder::new(decoded, channels)?;
         let receiver = Receiver::new(opener, options.jitter(12), decoder, output)?;
-        let samples = vec![0.0; receiver.max_output() * channels.count()];
-        let mut object = Self::new(Kind::Receiver(Box::new(receiver)));
-        object.samples = samples;
+        let room = receiver.max_output() * channels.count();
+        Ok(Self::receiving(Kind::Receiver(Box::new(receiver)), room))
+    }
+
+    /// Numbers: output rate, channels, rate of the decoder, then those of the jitter buffer at 12.
+    pub(crate) fn opus_receiver(options: &Options<'_>) -> Result<Self, Fault> {
+        let (output, channels) = (options.rate(0)?, options.channels(1)?);
+        let decoder = OpusDecoder::new(options.rate(2)?, channels)?;
+        let receiver = Receiver::unsealed(options.jitter(12), decoder, output)?;
+        let room = receiver.max_output() * channels.count();
+        Ok(Self::receiving(Kind::OpusReceiver(Box::new(receiver)), room))
+    }
+
+    fn receiving(kind: Kind, room: usize) -> Self {
+        let mut object = Self::new(kind);
+        object.samples = vec![0.0; room];
         object.bytes = vec![0; MAX_DATAGRAM];
-        Ok(object)
+        object
     }
 
     /// Numbers: rate, channels, then those of the encoder at 12.
@@ -137,7 +151,7 @@ impl Object {
             Kind::Resampler(resampler) => {
                 Ok(resampler.process(input, output)? * resampler.channels().count())
             }
-            Kind::Receiver(_) | Kind::Decoder(_) => Err(Fault::kind()),
+            Kind::Receiver(_) | Kind::OpusReceiver(_) | Kind::Decoder(_) => Err(Fault::kind()),
         }
     }
 
@@ -166,18 +180,29 @@ impl Object {
 
     pub(crate) fn receive(&mut self, len: usize, now: Time) -> Result<usize, Fault> {
         let Kind::Receiver(receiver) = &mut self.kind else { return Err(Fault::kind()) };
-        let too_long =
-            || Fault::packet(format_args!("{len} bytes are no datagram; {MAX_DATAGRAM} is the most"));
-        let datagram = self.bytes.get_mut(..len).ok_or_else(too_long)?;
-        match receiver.receive(datagram, now)? {
-            Inserted::Rejected(error) => Err(error.into()),
-            inserted => Ok(matches!(inserted, Inserted::Stored | Inserted::Restarted).into()),
-        }
+        let datagram = self.bytes.get_mut(..len).ok_or_else(|| too_long(len))?;
+        taken(receiver.receive(datagram, now)?)
+    }
+
+    pub(crate) fn receive_opus(
+        &mut self,
+        len: usize,
+        sequence: u32,
+        timestamp: u32,
+        now: Time,
+    ) -> Result<usize, Fault> {
+        let Kind::OpusReceiver(receiver) = &mut self.kind else { return Err(Fault::kind()) };
+        let opus = self.bytes.get(..len).ok_or_else(|| too_long(len))?;
+        taken(receiver.receive_opus(sequence, timestamp, opus, now))
     }
 
     pub(crate) fn pull(&mut self, now: Time) -> Result<usize, Fault> {
-        let Kind::Receiver(receiver) = &mut self.kind else { return Err(Fault::kind()) };
-        Ok(receiver.pull(now, &mut self.samples)?.samples)
+        let pulled = match &mut self.kind {
+            Kind::Receiver(receiver) => receiver.pull(now, &mut self.samples)?,
+            Kind::OpusReceiver(receiver) => receiver.pull(now, &mut self.samples)?,
+            _ => return Err(Fault::kind()),
+        };
+        Ok(pulled.samples)
     }
 
     pub(crate) fn decode(&mut self, len: usize) -> Result<usize, Fault> {
@@ -205,14 +230,13 @@ impl Object {
             Kind::Encoder(encoder) => encoder.reset(),
             Kind::Decoder(decoder) => decoder.reset(),
             Kind::Resampler(resampler) => resampler.reset(),
-            Kind::Receiver(_) => return Err(Fault::kind()),
+            Kind::Receiver(_) | Kind::OpusReceiver(_) => return Err(Fault::kind()),
         }
         Ok(0)
     }
 
     /// What it counted, in the order that `index.js` reads; how many numbers.
     pub(crate) fn stats(&self, numbers: &mut [f64]) -> usize {
-        let ms = |duration: core::time::Duration| duration.as_secs_f64() * 1e3;
         let counted = match &self.kind {
             Kind::Processor(sender) => {
                 let c = sender.counters();
@@ -227,22 +251,8 @@ impl Object {
                 ];
                 counts.map(|n| n as f64).to_vec()
             }
-            Kind::Receiver(receiver) => {
-                let (j, c) = (receiver.jitter(), receiver.counters());
-                let counts = [
-                    c.opened,
-                    c.refused,
-                    c.recovered,
-                    c.concealed,
-                    c.undecodable,
-                    j.lost,
-                    j.late,
-                    j.duplicates,
-                    j.underruns,
-                ];
-                let times = [j.delay, j.target, j.mean_delay, j.jitter];
-                counts.map(|n| n as f64).into_iter().chain(times.map(ms)).collect()
-            }
+            Kind::Receiver(receiver) => counted(receiver.jitter(), receiver.counters()),
+            Kind::OpusReceiver(receiver) => counted(receiver.jitter(), receiver.counters()),
             Kind::Encoder(encoder) => vec![encoder.lookahead() as f64],
             Kind::Resampler(resampler) => vec![resampler.delay() as f64],
             Kind::Decoder(_) => Vec::new(),
@@ -250,6 +260,36 @@ impl Object {
         numbers[..counted.len()].copy_from_slice(&counted);
         counted.len()
     }
+}
+
+fn too_long(len: usize) -> Fault {
+    Fault::packet(format_args!("{len} bytes are no packet; {MAX_DATAGRAM} is the most"))
+}
+
+/// 1 for a packet that is new and in time.
+fn taken(inserted: Inserted) -> Result<usize, Fault> {
+    match inserted {
+        Inserted::Rejected(error) => Err(error.into()),
+        inserted => Ok(matches!(inserted, Inserted::Stored | Inserted::Restarted).into()),
+    }
+}
+
+/// What a receiver of either kind counted.
+fn counted(j: JitterStats, c: ReceiverCounters) -> Vec<f64> {
+    let ms = |duration: core::time::Duration| duration.as_secs_f64() * 1e3;
+    let counts = [
+        c.opened,
+        c.refused,
+        c.recovered,
+        c.concealed,
+        c.undecodable,
+        j.lost,
+        j.late,
+        j.duplicates,
+        j.underruns,
+    ];
+    let times = [j.delay, j.target, j.mean_delay, j.jitter];
+    counts.map(|n| n as f64).into_iter().chain(times.map(ms)).collect()
 }
 
 /// Where a processor puts packets, one after the other. The areas keep their length, so that JavaScript's views of them last.

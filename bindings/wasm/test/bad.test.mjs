@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { EvenkeelError, hasSimd, instantiate, load } from 'evenkeel-wasm';
 import { FRAME, KEY, MODULES, frame, hex, refuses } from './support.mjs';
 
-const { AudioProcessor, AudioReceiver, OpusDecoder, OpusEncoder, Resampler } = MODULES.simd;
+const { AudioProcessor, AudioReceiver, OpusDecoder, OpusEncoder, OpusReceiver, Resampler } = MODULES.simd;
 
 test('what cannot be is refused at construction', () => {
   const cases = [
@@ -28,6 +28,8 @@ test('what cannot be is refused at construction', () => {
     [() => new AudioProcessor(KEY, { nonFinite: 'maybe' }), RangeError, 'RANGE'],
     [() => new AudioReceiver(KEY, { minDelayMs: 500 }), RangeError, 'RANGE'],
     [() => new AudioReceiver(KEY, { maxDelayMs: 20_000 }), RangeError, 'RANGE'],
+    [() => new OpusReceiver({ decodedRate: 44_100 }), RangeError, 'RANGE'],
+    [() => new OpusReceiver({ timestampHz: -1 }), RangeError, 'RANGE'],
     [() => new OpusEncoder(44_100, 1), RangeError, 'RANGE'],
     [() => new OpusEncoder(), TypeError, 'TYPE'],
     [() => new OpusDecoder(48_000, 3), RangeError, 'RANGE'],
@@ -46,6 +48,7 @@ test('what cannot be is refused at construction', () => {
 test('what cannot be processed is refused, and the next frame is as if nothing had been', () => {
   const [processor, fresh] = [new AudioProcessor(KEY), new AudioProcessor(KEY)];
   const receiver = new AudioReceiver(KEY);
+  const opusReceiver = new OpusReceiver();
   const decoder = new OpusDecoder(24_000, 1);
   const detached = frame();
   structuredClone(detached.buffer, { transfer: [detached.buffer] });
@@ -65,6 +68,14 @@ test('what cannot be processed is refused, and the next frame is as if nothing h
     [() => receiver.receive(new Uint8Array(3), 0), Error, 'PACKET'],
     [() => receiver.receive(new Uint8Array(5000), 0), Error, 'PACKET'],
     [() => receiver.receive(new Uint8Array(16), NaN), RangeError, 'RANGE'],
+    [() => opusReceiver.receive(Uint8Array.of(0x4b, 0xff), 0, 0, 0), Error, 'PACKET'],
+    [() => opusReceiver.receive(new Uint8Array(0), 0, 0, 0), Error, 'PACKET'],
+    [() => opusReceiver.receive(new Uint8Array(5000), 0, 0, 0), Error, 'PACKET'],
+    [() => opusReceiver.receive(new Uint8Array(5), -1, 0, 0), RangeError, 'RANGE'],
+    [() => opusReceiver.receive(new Uint8Array(5), 0, 2 ** 32, 0), RangeError, 'RANGE'],
+    [() => opusReceiver.receive(new Uint8Array(5), 0, 0), TypeError, 'TYPE'],
+    [() => opusReceiver.writeStats(new Float32Array(32)), TypeError, 'TYPE'],
+    [() => opusReceiver.writeStats(new Float64Array(3)), RangeError, 'LENGTH'],
     [() => receiver.pull(-1), RangeError, 'RANGE'],
     [() => receiver.pull(), TypeError, 'TYPE'],
     [() => decoder.decode(Uint8Array.of(0x4b, 0xff)), Error, 'PACKET'],
@@ -92,6 +103,7 @@ test('what was closed says so, whatever is asked of it, and closing again does n
   const objects = [
     [new AudioProcessor(KEY), (o) => [() => o.processAudio(frame()), () => o.process(), () => o.flush(), () => o.getStats()]],
     [new AudioReceiver(KEY), (o) => [() => o.receive(new Uint8Array(20), 0), () => o.pull(0), () => o.getStats()]],
+    [new OpusReceiver(), (o) => [() => o.receive(new Uint8Array(16), 0, 0, 0), () => o.pull(0), () => o.getStats()]],
     [new OpusEncoder(48_000, 1), (o) => [() => o.encode(frame()), () => o.reset(), () => o.lookahead()]],
     [new OpusDecoder(48_000, 1), (o) => [() => o.decode(new Uint8Array(3)), () => o.conceal(20), () => o.reset()]],
     [new Resampler(48_000, 16_000), (o) => [() => o.push(frame()), () => o.flush(), () => o.delay()]],
@@ -174,6 +186,29 @@ test('a frame in place leaves no garbage', async () => {
     return process.memoryUsage().heapUsed - before;
   });
   assert.ok(Math.min(...grown) < 500 * 8, `${grown} bytes in 500 frames each`);
+});
+
+test('nor does an Opus packet that is received, nor the figures about it', async () => {
+  const { OpusEncoder: Encoder, OpusReceiver: Receiver } = await load();
+  const encoder = new Encoder(24_000, 1, { bitrate: 24_000 });
+  const [packet, receiver, stats] = [encoder.encode(frame(0, 480)), new Receiver({ timestampHz: 1000 }), new Float64Array(13)];
+  const frames = (from, to) => {
+    for (let i = from; i < to; i++) {
+      const room = receiver.packet;
+      for (let at = 0; at < packet.length; at++) room[at] = packet[at];
+      receiver.receiveBytes(packet.length, i, i * 20, i * 20);
+      receiver.pullSamples(i * 20);
+      receiver.writeStats(stats);
+    }
+  };
+  const grown = Array.from({ length: 20 }, (_, round) => {
+    globalThis.gc();
+    const before = process.memoryUsage().heapUsed;
+    frames(round * 500, (round + 1) * 500);
+    return process.memoryUsage().heapUsed - before;
+  });
+  assert.ok(Math.min(...grown) < 500 * 8, `${grown} bytes in 500 frames each`);
+  assert.equal(stats[0], 10_000);
 });
 
 test('random packets are refused or heard, and nothing else happens', () => {

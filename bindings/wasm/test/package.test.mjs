@@ -12,13 +12,19 @@ const manifest = createRequire(import.meta.url).resolve('evenkeel-wasm/package.j
 
 test('everything there is is declared, and nothing else', () => {
   const types = readFileSync(manifest.replace('package.json', 'index.d.ts'), 'utf8');
-  const exported = [...types.matchAll(/^export (?:function|class) (\w+)/gm)].map(([, name]) => name);
+  const exported = [...types.matchAll(/^export (?:function|class|const) (\w+)/gm)].map(([, name]) => name);
   assert.deepEqual(exported.sort(), Object.keys(imported).sort());
-  const bodies = new Map([...types.matchAll(/^export interface (\w+)[^{]*\{([^]*?)^\}/gm)].map(([, name, body]) => [name, body]));
+  const interfaces = [...types.matchAll(/^export interface (\w+)(?: extends (\w+))?[^{]*\{([^]*?)^\}/gm)];
+  const declared = (name) => {
+    const found = interfaces.find(([, other]) => other === name);
+    if (!found) return [];
+    return [...found[3].matchAll(/^ {2}(?:readonly )?(\w+)[(:]/gm)].map(([, member]) => member).concat(declared(found[2]));
+  };
+  const own = (prototype) =>
+    prototype === Object.prototype ? [] : Object.getOwnPropertyNames(prototype).concat(own(Object.getPrototypeOf(prototype)));
   for (const [name, Class] of Object.entries(MODULES.simd).filter(([, value]) => typeof value === 'function')) {
-    const own = Object.getOwnPropertyNames(Class.prototype).filter((member) => member !== 'constructor');
-    const declared = [...bodies.get(name).matchAll(/^ {2}(?:readonly )?(\w+)[(:]/gm)].map(([, member]) => member);
-    assert.deepEqual(declared.sort(), [...own, 'close'].sort(), name);
+    const members = own(Class.prototype).filter((member) => member !== 'constructor' && !member.startsWith('_'));
+    assert.deepEqual(declared(name).sort(), members.sort(), name);
   }
 });
 

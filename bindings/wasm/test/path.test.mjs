@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createDecipheriv } from 'node:crypto';
 import { test } from 'node:test';
+import { RECEIVER_STATS } from 'evenkeel-wasm';
 import { KEY, MODULES, frame, fromHex, hex, likeness, vectorSignal, vectors } from './support.mjs';
 
 const VECTOR_KEY = new Uint8Array(16).fill(0x2a);
@@ -26,7 +27,7 @@ function snr(wanted, got) {
 }
 
 for (const [name, module] of Object.entries(MODULES)) {
-  const { AudioProcessor, AudioReceiver, OpusDecoder, OpusEncoder } = module;
+  const { AudioProcessor, AudioReceiver, OpusDecoder, OpusEncoder, OpusReceiver } = module;
 
   test(`${name}: packets are those of the shared vectors`, () => {
     let exact = 0;
@@ -103,6 +104,29 @@ for (const [name, module] of Object.entries(MODULES)) {
         assert.equal(receiver.receive(new Uint8Array(processor.processAudio(frame())), 900), true);
       }
     }
+  });
+
+  test(`${name}: packets that come opened are heard as sealed ones are, and counted`, () => {
+    const encoder = new OpusEncoder(24_000, 1, { application: 'voip', bitrate: 24_000, complexity: 5, fec: true, expectedLoss: 20 });
+    const receiver = new OpusReceiver({ initialDelayMs: 40, timestampHz: 1000 });
+    const [said, heard] = [[], []];
+    for (let i = 0; i < 40; i++) {
+      const packet = encoder.encode(frame(i, 480, 24_000));
+      said.push(...frame(i));
+      // Sequences and timestamps may begin anywhere, and pass what a number of 32 bits holds.
+      const at = (number) => (number + 0xffff_fff0) >>> 0;
+      if (i % 10 !== 7) assert.equal(receiver.receive(packet, at(i), at(i * 20), i * 20), true);
+      if (i === 9) assert.equal(receiver.receive(packet, at(i), at(i * 20), i * 20), false);
+      heard.push(...receiver.pull(i * 20));
+    }
+    assert.ok(likeness(said.slice(0, 19_200), heard, 6000) > 0.8);
+    const stats = receiver.getStats();
+    assert.deepEqual([stats.opened, stats.duplicates, stats.refused], [37, 1, 0]);
+    assert.ok(stats.recovered + stats.concealed >= 3, JSON.stringify(stats));
+    const numbers = new Float64Array(16).fill(-1);
+    receiver.writeStats(numbers);
+    assert.deepEqual([...numbers], [...RECEIVER_STATS.map((name) => stats[name]), -1, -1, -1]);
+    assert.deepEqual(Object.keys(stats), [...RECEIVER_STATS]);
   });
 
   test(`${name}: the codec by itself, at each rate; lost packets are concealed or recovered`, () => {
