@@ -165,6 +165,8 @@ export interface Receiving {
   /** Writes the next stretch to `samples`: how many, all channels together. To be called again once it has played. */
   pullSamples(nowMs: number): number;
   pull(nowMs: number): Float32Array;
+  /** The sender said that it pauses: once what came so far has played there is silence, and no underrun. */
+  pause(): void;
   getStats(): ReceiverStats;
   /** Writes the same to the start of `numbers`, in the order of `RECEIVER_STATS`. */
   writeStats(numbers: Float64Array): void;

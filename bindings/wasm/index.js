@@ -202,6 +202,10 @@ function classes(module) {
       return this.samples.slice(0, count);
     }
 
+    pause() {
+      this._call('pause');
+    }
+
     getStats() {
       return this._stats(RECEIVER_STATS);
     }

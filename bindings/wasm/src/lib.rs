@@ -100,6 +100,12 @@ pub extern "C" fn receive_opus(handle: u32, len: usize, sequence: u32, timestamp
     call(handle, |object| object.receive_opus(len, sequence, timestamp, time(now_ms)?))
 }
 
+/// The sender said that it pauses behind what a receiver got so far.
+#[unsafe(no_mangle)]
+pub extern "C" fn pause(handle: u32) -> i32 {
+    call(handle, Object::pause)
+}
+
 /// The next stretch of audio into a receiver's samples area: samples per channel.
 #[unsafe(no_mangle)]
 pub extern "C" fn pull(handle: u32, now_ms: f64) -> i32 {

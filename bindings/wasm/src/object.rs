@@ -196,6 +196,15 @@ impl Object {
         taken(receiver.receive_opus(sequence, timestamp, opus, now))
     }
 
+    pub(crate) fn pause(&mut self) -> Result<usize, Fault> {
+        match &mut self.kind {
+            Kind::Receiver(receiver) => receiver.pause(),
+            Kind::OpusReceiver(receiver) => receiver.pause(),
+            _ => return Err(Fault::kind()),
+        }
+        Ok(0)
+    }
+
     pub(crate) fn pull(&mut self, now: Time) -> Result<usize, Fault> {
         let pulled = match &mut self.kind {
             Kind::Receiver(receiver) => receiver.pull(now, &mut self.samples)?,

@@ -123,6 +123,11 @@ for (const [name, module] of Object.entries(MODULES)) {
     const stats = receiver.getStats();
     assert.deepEqual([stats.opened, stats.duplicates, stats.refused], [37, 1, 0]);
     assert.ok(stats.recovered + stats.concealed >= 3, JSON.stringify(stats));
+    // A pause that was announced is silence and no underrun.
+    receiver.pause();
+    const rest = Array.from({ length: 20 }, (_, i) => receiver.pull(800 + i * 20));
+    assert.ok(rest.at(-1).every((sample) => sample === 0));
+    assert.deepEqual({ ...receiver.getStats(), delayMs: 0 }, { ...stats, delayMs: 0 });
     const numbers = new Float64Array(16).fill(-1);
     receiver.writeStats(numbers);
     assert.deepEqual([...numbers], [...RECEIVER_STATS.map((name) => stats[name]), -1, -1, -1]);

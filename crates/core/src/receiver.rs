@@ -67,6 +67,8 @@ pub struct Receiver<D, O = Opener> {
     /// What the decoder gives, on its way to the resampler.
     decoded: Vec<f32>,
     output: SampleRate,
+    /// What the last stretch was made of.
+    last: Content,
     counters: ReceiverCounters,
 }
 
@@ -146,8 +148,14 @@ impl<D: Decoder, O> Receiver<D, O> {
             resampler,
             decoded,
             output,
+            last: Content::Silence,
             counters: ReceiverCounters::default(),
         })
+    }
+
+    /// The sender said that it pauses behind what came so far: see [`JitterBuffer::pause`].
+    pub fn pause(&mut self) {
+        self.jitter.pause();
     }
 
     /// The most samples per channel that one pull gives: room for these suffices always.
@@ -169,7 +177,13 @@ impl<D: Decoder, O> Receiver<D, O> {
         let into: &mut [f32] = if resampler.is_some() { decoded } else { &mut *out };
         let playout = jitter.next(now);
         let duration = playout.duration();
-        let (samples, content) = play(decoder, counters, playout, into);
+        let (samples, content) = match playout {
+            Playout::Silence { duration } if matches!(self.last, Content::Packet | Content::Recovered) => {
+                (fade(decoder, duration, into), Content::Silence)
+            }
+            playout => play(decoder, counters, playout, into),
+        };
+        self.last = content;
         let samples = match resampler {
             Some(resampler) => resampler.process(&decoded[..samples * channels], out)?,
             None => samples,
@@ -250,6 +264,19 @@ fn conceal<D: Decoder>(
     // Packets may hold frames to a length that no single frame has, such as 30 ms: those are not bridged but muted.
     let samples = concealed.unwrap_or_else(|()| silence(decoder, duration, out));
     (samples, Content::Concealed)
+}
+
+/// The sound goes out, as one that is cut off clicks. Returns samples per channel written.
+fn fade<D: Decoder>(decoder: &mut D, duration: FrameDuration, out: &mut [f32]) -> usize {
+    let Ok(samples) = decoder.conceal(duration, out) else {
+        return silence(decoder, duration.as_duration(), out);
+    };
+    let channels = decoder.channels().count();
+    for (at, frame) in out[..samples * channels].chunks_exact_mut(channels).enumerate() {
+        let gain = 1.0 - (at + 1) as f32 / samples as f32;
+        frame.iter_mut().for_each(|sample| *sample *= gain);
+    }
+    samples
 }
 
 fn silence<D: Decoder>(decoder: &D, duration: Duration, out: &mut [f32]) -> usize {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use evenkeel_core::jitter::{Inserted, JitterConfig};
 use evenkeel_core::packet::Header;
-use evenkeel_core::receiver::{Receiver, Unsealed};
+use evenkeel_core::receiver::{Content, Receiver, Unsealed};
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 use evenkeel_opus::OpusDecoder;
@@ -61,4 +61,30 @@ fn what_is_no_opus_is_refused_and_counted_and_nothing_else_happens() {
     assert_eq!(receiver.receive_opus(1, 0, &[0x58, 1, 2, 3], Time::ZERO), Inserted::Stored);
     assert_eq!(receiver.receive_opus(1, 0, &[0x58, 1, 2, 3], Time::ZERO), Inserted::Duplicate);
     assert_eq!((receiver.counters().opened, receiver.counters().refused), (2, 2));
+}
+
+#[test]
+fn speech_that_is_cut_off_by_a_pause_fades_and_is_not_counted_as_concealed() {
+    let mut sender = sender(encoder(WITH_FEC), MONO_48, FrameDuration::MS_20, SUITE);
+    let mut receiver = unsealed(JitterConfig::default());
+    let mut out = vec![0.0; receiver.max_output()];
+    let (mut heard, mut contents) = (Vec::new(), Vec::new());
+    for (number, (at, datagram)) in send(&mut sender, &synthetic(0.5)).into_iter().enumerate() {
+        let _ = receiver.receive_opus(number as u32, 0, &open(datagram).1, at);
+    }
+    receiver.pause();
+    for number in 0..40 {
+        let pulled = receiver.pull(Time::from_millis(1000 + 20 * number), &mut out).unwrap();
+        heard.extend_from_slice(&out[..pulled.samples]);
+        contents.push(pulled.content);
+    }
+    let end = contents.iter().rposition(|content| *content == Content::Packet).unwrap() + 1;
+    assert!(contents[end..].iter().all(|content| *content == Content::Silence), "{contents:?}");
+    let stretch = heard.len() / 40;
+    let loudest = |at: usize, of: usize| heard[at..at + of].iter().fold(0.0f32, |most, s| most.max(s.abs()));
+    assert!(loudest((end - 1) * stretch, stretch) > 0.02, "there is something to fade");
+    // As the resampler is behind it, it ends a little later.
+    assert!(loudest((end + 1) * stretch - 20, 20) < 0.2 * loudest((end - 1) * stretch, stretch));
+    assert_eq!(loudest((end + 2) * stretch, heard.len() - (end + 2) * stretch), 0.0);
+    assert_eq!((receiver.counters().concealed, receiver.jitter().underruns), (0, 0));
 }

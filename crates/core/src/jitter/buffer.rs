@@ -53,6 +53,8 @@ pub struct JitterBuffer {
     last_arrival: Time,
     last_was_dtx: bool,
     played_dtx: bool,
+    /// The sender said that it pauses.
+    is_pausing: bool,
     sum_of_delays: i128,
     stats: JitterStats,
 }
@@ -120,6 +122,7 @@ impl JitterBuffer {
             last_arrival: Time::ZERO,
             last_was_dtx: false,
             played_dtx: false,
+            is_pausing: false,
             sum_of_delays: 0,
             stats: JitterStats::default(),
         };
@@ -156,6 +159,12 @@ impl JitterBuffer {
         let duration = duration.as_duration();
         let traits = Traits { duration, has_voice: true, has_lbrr: false, is_dtx: false, is_pcm: true };
         self.insert_any(sequence, timestamp, traits, payload, arrival)
+    }
+
+    /// The sender said that it pauses behind what came so far. Once that has played there is silence, which is neither
+    /// an underrun nor concealed, until the next packet comes.
+    pub fn pause(&mut self) {
+        self.is_pausing = true;
     }
 
     /// What is to be played at `now`. Call again after [`Playout::duration`].
@@ -248,6 +257,7 @@ impl JitterBuffer {
         let media = self.observe(sequence, timestamp, traits.duration);
         self.last_arrival = self.now;
         self.last_was_dtx = traits.is_dtx;
+        self.is_pausing = false;
 
         if self.queue.capacity() == 0 {
             self.queue.reserve_exact(self.config.capacity);
@@ -444,7 +454,9 @@ impl JitterBuffer {
 
     /// Nothing is there: bridge it, or, after long enough, take it for a pause.
     fn run_dry(&mut self) -> Decision {
-        if self.concealed == 0 && !self.played_dtx {
+        if self.is_pausing {
+            self.concealed = nanos(self.config.max_concealment);
+        } else if self.concealed == 0 && !self.played_dtx {
             self.stats.underruns += 1;
         }
         let decision = self.bridge_owing();

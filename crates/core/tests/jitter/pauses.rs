@@ -30,6 +30,39 @@ fn a_pause_is_concealed_shortly_then_silent_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_pause_that_was_announced_is_silent_at_once_and_no_underrun() {
+    let mut buffer = JitterBuffer::new(JitterConfig::default()).unwrap();
+    let (mut at, mut sequence) = (Time::ZERO, 0);
+    for spurt in 1..=3 {
+        let mut played = 0;
+        let mut pulled = |buffer: &mut JitterBuffer, at| match buffer.next(at) {
+            Playout::Packet { .. } => played += 1,
+            Playout::Silence { .. } => {}
+            other => panic!("{other:?} in spurt {spurt}"),
+        };
+        for _ in 0..25 {
+            sequence += 1;
+            let _ = buffer.insert(sequence, 0, &VOICE, at);
+            pulled(&mut buffer, at);
+            at = at + ms(20);
+        }
+        buffer.pause();
+        for _ in 0..50 {
+            pulled(&mut buffer, at);
+            at = at + ms(20);
+        }
+        assert_eq!(played, 25, "all that came");
+    }
+    let stats = buffer.stats();
+    assert_eq!((stats.underruns, stats.concealed, stats.pauses, stats.lost), (0, 0, 3, 0));
+    // Only the next pause is announced anew.
+    sequence += 1;
+    let _ = buffer.insert(sequence, 0, &VOICE, at);
+    assert!((0..20).map(|n| buffer.next(at + ms(20 * n)).duration()).count() == 20);
+    assert_eq!(buffer.stats().underruns, 1);
+}
+
+#[test]
 fn pauses_on_a_jittery_network_do_not_confuse_the_measurement() {
     for timestamp_hz in [None, Some(48_000)] {
         let config = JitterConfig { timestamp_hz, ..JitterConfig::default() };
