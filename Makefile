@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm
+.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm page
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -97,6 +97,11 @@ fuzz: ## Run every fuzz target for FUZZ_SECONDS (default 30); FUZZ_TARGETS="a b"
 	tools/install build fuzz
 	tools/fuzz
 
+page: ## Build the page's WebAssembly modules, which the gateway carries; run, demo and test do it too
+	tools/install build page
+	tools/wasm build
+
 release:
 	tools/install build
+	tools/wasm page
 	cargo build --locked --release --package evenkeel-cli

@@ -99,6 +99,8 @@ pub struct Started {
     pub web: Vec<SocketAddr>,
     /// WebSocket with TLS.
     pub web_tls: Vec<SocketAddr>,
+    /// The pages in which a person talks with a browser.
+    pub pages: Vec<String>,
     /// The external broker.
     pub broker: Option<String>,
     /// The operations port, with the dashboard.
@@ -212,11 +214,13 @@ impl Gateway {
     ) -> io::Result<SocketAddr> {
         let web = Web::bind(address, tls, config, Arc::clone(&self.hub))?;
         let bound = web.local_addr()?;
+        self.started.pages.extend(web.page()?);
         self.tasks.spawn(web.run());
         Ok(bound)
     }
 
     async fn serve_http(&mut self) -> Result<(), RunError> {
+        self.operations.set_pages(self.started.pages.clone());
         for address in self.config.operations.listen.clone() {
             let bound = self.serve_routes(address, self.operations.router()).await;
             let failed = RunError::listen("the operations port", address, "operations.listen");

@@ -25,7 +25,7 @@ impl Greeting {
         let audio: Vec<_> = s.lanes.iter().map(|lane| lane.address).collect();
         json!({
             "pid": std::process::id(), "room": self.room, "mqtt": s.mqtt, "mqtt_tls": s.mqtt_tls, "web": s.web, "web_tls": s.web_tls,
-            "broker": s.broker,
+            "pages": s.pages, "broker": s.broker,
             "audio": audio, "public_host": s.public_host, "operations": s.operations, "management": s.management,
         })
         .to_string()
@@ -38,6 +38,16 @@ impl Greeting {
             advice.push(
                 "media threads have no real-time priority, so other programs can delay audio; \
                  grant CAP_SYS_NICE, or LimitRTPRIO=1 in the systemd unit"
+                    .to_owned(),
+            );
+        }
+        let is_open = |page: &String| {
+            let mut open = self.started.web.iter().filter(|address| !address.ip().is_loopback());
+            open.any(|address| *page == format!("http://{address}/"))
+        };
+        if self.started.pages.iter().any(is_open) {
+            advice.push(
+                "the page is served to other machines without TLS, where browsers give it no microphone: set web.tls_listen"
                     .to_owned(),
             );
         }
@@ -66,6 +76,9 @@ impl fmt::Display for Greeting {
             if !addresses.is_empty() {
                 writeln!(f, "  {name:<11}{}", list(addresses))?;
             }
+        }
+        for page in &s.pages {
+            writeln!(f, "  {:<11}{page}", "page")?;
         }
         if let Some(broker) = &s.broker {
             writeln!(f, "  {:<11}{broker}", "broker")?;

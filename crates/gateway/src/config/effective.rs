@@ -158,6 +158,7 @@ impl Config {
                 max_connections: w.max_connections,
                 write_limit: w.write_limit,
                 token_lifetime: w.token_lifetime,
+                page: w.page,
             },
             web_listen: confined(&w.listen),
             web_tls_listen: confined(&w.tls_listen),

@@ -18,6 +18,18 @@ choice! {
 }
 
 choice! {
+    /// `web.page`.
+    PageSwitch {
+        /// Where only this machine reaches it.
+        Auto = "auto",
+        /// Wherever devices are served.
+        On = "on",
+        /// Nowhere.
+        Off = "off",
+    }
+}
+
+choice! {
     /// `media.source`.
     SourceKind {
         /// The address of the MQTT connection.
@@ -190,6 +202,9 @@ sections! {
         tls_certificate: String = String::new();
         /// The private key for TLS; a PEM file.
         tls_key: String = String::new();
+        /// Where the page is in which a person talks with a browser: `on` at every address of this section, `off` at none,
+        /// `auto` at those of loopback. Browsers give a microphone only to pages with TLS and to those of their own machine.
+        page: PageSwitch = PageSwitch::Auto;
         /// How long after it was signed a device's token is good.
         token_lifetime: Duration = seconds(30 * 24 * 3600);
         /// The longest message, in bytes.

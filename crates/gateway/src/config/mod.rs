@@ -9,7 +9,7 @@ pub mod value;
 pub use effective::{Anonymous, Effective};
 pub use fields::{
     Broker, CallSection, Config, Devices, DownlinkTopic, FIELDS, Field, Livekit, Log, Management, Mcp, Media,
-    Mqtt, Operations, RoomKind, RoomSection, SECTIONS, SourceKind, Websocket,
+    Mqtt, Operations, PageSwitch, RoomKind, RoomSection, SECTIONS, SourceKind, Web, Websocket,
 };
 pub use import::{ImportError, import};
 pub use load::{ConfigError, Reload, Sources};

@@ -4,7 +4,7 @@
 //! nothing, as they say nothing.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
@@ -36,18 +36,24 @@ const MAX_LISTED: usize = 500;
 pub struct Operations {
     hub: Arc<Hub>,
     token: RwLock<Secret>,
+    pages: OnceLock<Vec<String>>,
 }
 
 impl Operations {
     /// Of this gateway, with this token for other machines.
     #[must_use]
     pub fn new(hub: Arc<Hub>, token: Secret) -> Arc<Self> {
-        Arc::new(Self { hub, token: RwLock::new(token) })
+        Arc::new(Self { hub, token: RwLock::new(token), pages: OnceLock::new() })
     }
 
     /// Another token from here on.
     pub fn set_token(&self, token: Secret) {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// Where the pages are in which a person talks with a browser. To be said once.
+    pub fn set_pages(&self, pages: Vec<String>) {
+        let _ = self.pages.set(pages);
     }
 
     /// The port's routes. Serve with connection info of [`SocketAddr`].
@@ -142,6 +148,7 @@ async fn status(State(operations): State<Arc<Operations>>) -> Response {
         "received": totals.received,
         "lost": totals.lost,
         "lanes": lanes,
+        "pages": operations.pages.get(),
     }))
     .into_response()
 }

@@ -20,8 +20,10 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::connection;
 use super::request::Caller;
+use super::visit::Visit;
+use super::{connection, page};
+use crate::config::PageSwitch;
 use crate::control::{Hub, OUTLET_CAPACITY};
 use crate::device::credentials::Identity;
 use crate::media::Transport;
@@ -40,6 +42,8 @@ pub struct WebConfig {
     pub write_limit: Duration,
     /// How long after it was signed a token is good. Default 30 days.
     pub token_lifetime: Duration,
+    /// Where the [`page`] is. Default `auto`: on loopback.
+    pub page: PageSwitch,
 }
 
 impl Default for WebConfig {
@@ -50,6 +54,7 @@ impl Default for WebConfig {
             max_connections: 20_000,
             write_limit: Duration::from_secs(10),
             token_lifetime: Duration::from_secs(30 * 24 * 3600),
+            page: PageSwitch::Auto,
         }
     }
 }
@@ -65,6 +70,7 @@ pub struct Web {
 pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
     pub(super) config: WebConfig,
+    shows_page: bool,
     connections: AtomicUsize,
 }
 
@@ -89,7 +95,12 @@ impl Web {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(4096)?;
-        let shared = Arc::new(Shared { hub, config, connections: AtomicUsize::new(0) });
+        let shows_page = match config.page {
+            PageSwitch::Auto => address.ip().is_loopback(),
+            PageSwitch::On => true,
+            PageSwitch::Off => false,
+        };
+        let shared = Arc::new(Shared { hub, config, shows_page, connections: AtomicUsize::new(0) });
         Ok(Self { listener, shared, tls: tls.map(TlsAcceptor::from) })
     }
 
@@ -99,6 +110,16 @@ impl Web {
     /// What the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where the page is, if it is here.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn page(&self) -> io::Result<Option<String>> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let address = self.local_addr()?;
+        Ok((self.shared.shows_page && page::is_built_in()).then(|| format!("{scheme}://{address}/")))
     }
 
     /// Takes connections until cancelled.
@@ -164,11 +185,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (admitted, mut admissions) = mpsc::channel::<Admitted>(1);
+    let limit = shared.config.connect_limit;
+    let visit = Visit::new(limit);
     let service = service_fn(|request| {
-        let answer = answer(request, peer, shared, &admitted);
+        let answer = answer(request, peer, shared, &admitted, &visit);
         async move { Ok::<_, std::convert::Infallible>(answer) }
     });
-    let limit = shared.config.connect_limit;
     let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limit)
@@ -176,7 +198,7 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // A browser that keeps the connection for later opens another one then.
-    if tokio::time::timeout(limit, http).await.is_err() {
+    if visit.is_overdue(http).await {
         return shared.hub.registry.counters.add(Counter::WebSocketTimeout);
     }
     let Ok((identity, caller, upgrade)) = admissions.try_recv() else { return };
@@ -195,7 +217,18 @@ fn answer(
     peer: SocketAddr,
     shared: &Shared,
     admitted: &mpsc::Sender<Admitted>,
+    visit: &Visit,
 ) -> Answer {
+    if shared.shows_page && !is_upgrade(&request) {
+        if request.uri().path() == page::ADMISSION {
+            visit.note_file();
+            return tell_admission(&request, peer, shared);
+        }
+        if let Some(file) = page::answer(&request) {
+            visit.note_file();
+            return file;
+        }
+    }
     match upgrade(&mut request, peer, shared) {
         Ok((key, admission)) => {
             if admitted.try_send(admission).is_err() {
@@ -211,13 +244,42 @@ fn answer(
             }
             response
         }
+        Err(refusal) => refuse(refusal, peer, shared),
+    }
+}
+
+/// What an upgrade would be told. All of it is a good answer: to a browser, others are errors of the page.
+fn tell_admission(request: &Request<Incoming>, peer: SocketAddr, shared: &Shared) -> Answer {
+    let (status, why) = match admit(request, peer, shared) {
+        Ok(_) => (StatusCode::OK, String::new()),
         Err((status, why)) => {
-            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                shared.hub.registry.counters.add(Counter::WebSocketRefused);
-                tracing::debug!(%peer, why, "not let in");
+            // Who shows no token asks whether one is needed.
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                note_refusal(status, &why, peer, shared);
             }
-            say(status, &why)
+            (status, why)
         }
+    };
+    let body = serde_json::json!({"status": status.as_u16(), "why": why}).to_string();
+    let mut response = Response::new(Full::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What the caller is told, and why.
+type Refusal = (StatusCode, String);
+
+fn refuse((status, why): Refusal, peer: SocketAddr, shared: &Shared) -> Answer {
+    note_refusal(status, &why, peer, shared);
+    say(status, &why)
+}
+
+fn note_refusal(status: StatusCode, why: &str, peer: SocketAddr, shared: &Shared) {
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        shared.hub.registry.counters.add(Counter::WebSocketRefused);
+        tracing::debug!(%peer, why, "not let in");
     }
 }
 
@@ -232,24 +294,41 @@ fn say(status: StatusCode, why: &str) -> Answer {
     response
 }
 
+fn is_upgrade(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET && has_token(request.headers(), &header::UPGRADE, "websocket")
+}
+
 /// The key of the handshake (RFC 6455, section 4.2.2) and who was let in, or why not.
 fn upgrade(
     request: &mut Request<Incoming>,
     peer: SocketAddr,
     shared: &Shared,
-) -> Result<(String, Admitted), (StatusCode, String)> {
-    let refuse = |status, why: &str| Err((status, why.to_owned()));
+) -> Result<(String, Admitted), Refusal> {
     let headers = request.headers();
-    if request.method() != Method::GET || !has_token(headers, &header::UPGRADE, "websocket") {
-        return refuse(StatusCode::UPGRADE_REQUIRED, "this port is for devices that speak WebSocket");
+    if !is_upgrade(request) {
+        let why = "this port is for devices that speak WebSocket";
+        return Err((StatusCode::UPGRADE_REQUIRED, why.to_owned()));
     }
     let key = text(headers, header::SEC_WEBSOCKET_KEY.as_str()).map(str::to_owned);
     let version = text(headers, header::SEC_WEBSOCKET_VERSION.as_str());
     let Some(key) =
         key.filter(|_| version == Some("13") && has_token(headers, &header::CONNECTION, "upgrade"))
     else {
-        return refuse(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13");
+        return Err((StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13".to_owned()));
     };
+    let (identity, caller) = admit(request, peer, shared)?;
+    let upgrade = hyper::upgrade::on(request);
+    Ok((key, (identity, caller, upgrade)))
+}
+
+/// Who is let in, or why not.
+fn admit(
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+    shared: &Shared,
+) -> Result<(Identity, Caller), Refusal> {
+    let refuse = |status, why: &str| Err((status, why.to_owned()));
+    let headers = request.headers();
     let caller = Caller::read(|name| text(headers, name), request.uri().query())
         .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let gatekeeper = shared.hub.gatekeeper();
@@ -272,8 +351,7 @@ fn upgrade(
             shared.config.token_lifetime,
         )
         .map_err(|error| (StatusCode::UNAUTHORIZED, error.to_string()))?;
-    let upgrade = hyper::upgrade::on(request);
-    Ok((key, (identity, caller, upgrade)))
+    Ok((identity, caller))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

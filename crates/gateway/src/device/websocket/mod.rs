@@ -6,6 +6,8 @@
 mod connection;
 mod endpoint;
 pub mod frame;
+pub mod page;
 pub mod request;
+mod visit;
 
 pub use endpoint::{Web, WebConfig};
