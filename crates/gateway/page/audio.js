@@ -11,7 +11,7 @@ const CODING = { application: 'voip', signal: 'voice', bitrate: 32_000, complexi
 /** What is heard: decoded at the rate of Opus itself. */
 const DECODED_RATE = 48_000;
 
-/** How often the Worker is woken and figures are written, in ms. */
+/** How often the Worker is woken and figures are written at least, in ms. */
 const BELL_MS = 20;
 
 /** Samples that a worklet is given at once. */
@@ -97,6 +97,8 @@ export class AudioPath {
     if (isSending) {
       const length = this.#encoder.encodeSamples(FRAME);
       if (!this.#up.push(this.#encoder.packet, length, 0, 0)) Atomics.add(this.#state, UNSENT, 1);
+      // It waits for nothing.
+      this.#sinceBell = BELL_MS;
     }
     this.#filled -= FRAME;
     const samples = this.#encoder.samples;
