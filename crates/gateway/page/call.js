@@ -8,9 +8,6 @@ const RATES = [8000, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 const LINE = new Worker(new URL('./line.js', import.meta.url), { type: 'module' });
 
-/** What fails in it, as where Workers cannot be modules, is told to the call there is. */
-LINE.onerror = () => LINE.onmessage?.({ data: { what: 'failed' } });
-
 /** The module's bytes, fetched once. */
 let fetched = null;
 
@@ -92,6 +89,8 @@ export class Call {
 
   connect(options) {
     LINE.onmessage = ({ data }) => this.#take(data);
+    // As where Workers cannot be modules.
+    LINE.onerror = () => this.#told('failed');
     const [shared, rate] = [this.#shared, this.#context.sampleRate];
     wish('start', { ...options, id: this.#id, shared, rate, both: this.#both, codedRate: CODED_RATE, frameMs: FRAME_MS });
   }
@@ -165,7 +164,8 @@ export class Call {
   }
 
   #take({ id, what, ...more }) {
-    if (id !== undefined && id !== this.#id) return;
+    // Of another call, or of none.
+    if (id !== this.#id) return;
     if (what === 'ended') this.abandon();
     this.#told(what, more);
   }

@@ -87,8 +87,7 @@ const told = {
   said({ message }) {
     const { type, text, emotion, status, message: what } = message;
     if (type === 'llm') view.setFace(emotion);
-    else if (type === 'stt') view.addLine('you', String(text));
-    else if (type === 'tts') view.addLine('it', String(text));
+    else if (type === 'stt' || type === 'tts') view.addLine(type, String(text));
     else view.addLine('alert', [status, what].filter(Boolean).join(': '));
   },
   ended({ why, text }) {

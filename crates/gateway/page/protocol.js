@@ -6,9 +6,10 @@ const OPUS = 0;
 
 /** How a browser says who calls; it can set no headers. */
 export function query({ deviceId, clientId, token }) {
-  const fields = new URLSearchParams({ 'device-id': deviceId, 'client-id': clientId, 'protocol-version': VERSION });
-  if (token) fields.set('authorization', `Bearer ${token}`);
-  return fields.toString();
+  const fields = { 'device-id': deviceId, 'client-id': clientId, 'protocol-version': VERSION };
+  if (token) fields.authorization = `Bearer ${token}`;
+  // Not as forms have it: a space is no plus here.
+  return Object.entries(fields).map((field) => field.map(encodeURIComponent).join('=')).join('&');
 }
 
 /** The same for a request that can. */

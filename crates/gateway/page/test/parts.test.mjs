@@ -88,7 +88,7 @@ test('frames and messages are those of the firmware', () => {
     assert.equal(unpack(Uint8Array.from(bad).buffer), null);
   }
   const identity = { deviceId: '02:aa', clientId: 'a b&c', token: 'x.1' };
-  assert.equal(query(identity), 'device-id=02%3Aaa&client-id=a+b%26c&protocol-version=2&authorization=Bearer+x.1');
+  assert.equal(query(identity), 'device-id=02%3Aaa&client-id=a%20b%26c&protocol-version=2&authorization=Bearer%20x.1');
   assert.equal(headers({ ...identity, token: '' }).Authorization, undefined);
   assert.deepEqual(hello({ codedRate: 24_000, frameMs: 20, loopback: false }), {
     type: 'hello',

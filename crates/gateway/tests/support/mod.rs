@@ -12,6 +12,7 @@ pub mod bystander;
 pub mod metrics;
 pub mod mosquitto;
 pub mod parrot;
+pub mod sound;
 pub mod tls;
 
 use std::net::SocketAddr;
