@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm page
+.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm page page-bench
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -77,9 +77,10 @@ node-bench: ## Measure the Node.js package beside a gateway's audio path in Node
 	tools/install build node quality peers
 	tools/node bench $(NODE_BENCH_FLAGS)
 
-wasm: ## Build the WebAssembly package, pack it, install it in an empty project, and test it there
+wasm: ## Build the WebAssembly package, test it packed and installed in an empty project, and the page with it in Chromium
 	tools/install build wasm
 	tools/wasm test
+	tools/wasm page-test
 
 test: ## Run all tests, with the programs they compare with installed
 	tools/install build test
@@ -97,9 +98,13 @@ fuzz: ## Run every fuzz target for FUZZ_SECONDS (default 30); FUZZ_TARGETS="a b"
 	tools/install build fuzz
 	tools/fuzz
 
-page: ## Build the page's WebAssembly modules, which the gateway carries; run, demo and test do it too
+page: ## Build the page's WebAssembly modules, which the gateway carries; run and demo do it too
 	tools/install build page
 	tools/wasm build
+
+page-bench: ## Measure the page in Chromium: PESQ of the echo, round trip, underruns and garbage; some minutes
+	tools/install build wasm quality
+	tools/wasm page-bench $(PAGE_BENCH_FLAGS)
 
 release:
 	tools/install build

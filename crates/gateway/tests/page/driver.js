@@ -20,8 +20,8 @@ async function launch({ says = 'yes', more = [] } = {}) {
   return browser;
 }
 
-/** A page in a context of its own, watched. */
-async function visit(browser, address, seen, options = {}) {
+/** A page in a context of its own, watched; `first` runs in it before anything else does. */
+async function visit(browser, address, seen, options = {}, first = () => {}) {
   const context = await browser.newContext({ colorScheme: 'light', acceptDownloads: true, viewport: { width: 1000, height: 900 }, ...options });
   const page = await context.newPage();
   pages.push(page);
@@ -33,6 +33,7 @@ async function visit(browser, address, seen, options = {}) {
     const at = new URL(request.url());
     if (at.protocol !== 'blob:' && at.host !== new URL(address).host) seen.elsewhere.push(request.url());
   });
+  await page.addInitScript(first);
   await page.goto(address);
   return page;
 }
@@ -74,10 +75,10 @@ const ask = (what) => console.log(`ASK ${what}`);
 const pages = [];
 let fail;
 
-function run(scenario) {
+function run(scenario, most = 100_000) {
   const seen = { errors: [], elsewhere: [] };
   const failed = new Promise((_, reject) => (fail = reject));
-  setTimeout(() => fail(new Error('it takes too long')), 100_000);
+  setTimeout(() => fail(new Error('it takes too long')), most);
   Promise.race([scenario(seen), failed]).then(
     () => {
       // The browser goes with it.
