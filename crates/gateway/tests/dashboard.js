@@ -36,6 +36,7 @@ const seen = { errors: [], elsewhere: [], sizes: {} };
     await page.screenshot({ path: path.join(screenshots, 'dashboard-dark.png'), fullPage: true });
   }
   seen.state = await page.textContent('#state');
+  seen.page = await page.$eval('#page', link => link.hidden ? null : link.href);
   seen.tiles = await page.locator('#tiles .tile').allTextContents();
   seen.lanes = await page.locator('#lanes .tile').count();
   seen.calls = await page.locator('.call').allTextContents();

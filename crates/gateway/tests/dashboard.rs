@@ -64,6 +64,7 @@ async fn live_calls_are_shown_and_fit_every_screen() {
     assert_eq!((&seen["errors"], &seen["elsewhere"]), (&empty, &empty));
     assert_eq!((&seen["sizes"]["desktop"], &seen["sizes"]["phone"]), (&true.into(), &true.into()));
     assert!(seen["state"].as_str().unwrap().starts_with("up 0:"), "{seen}");
+    assert_eq!(seen["page"].as_str(), gateway.started().pages.first().map(String::as_str));
     assert!(seen["tiles"].as_array().unwrap().contains(&"3devices".into()), "{seen}");
     assert_eq!((&seen["lanes"], &seen["plots"]), (&2.into(), &3.into()));
     let calls = seen["calls"].as_array().unwrap();
