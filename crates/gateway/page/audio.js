@@ -66,6 +66,11 @@ export class AudioPath {
     this.#pass(output.length);
   }
 
+  /** Frees what it holds of the module's memory. */
+  close() {
+    for (const part of [this.#resampler, this.#encoder, this.#receiver]) part?.close();
+  }
+
   #hear(input, count) {
     const room = this.#resampler === null ? this.#encoder.samples : this.#resampler.samples;
     const at = this.#resampler === null ? this.#filled : 0;

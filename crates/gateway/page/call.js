@@ -8,13 +8,39 @@ const RATES = [8000, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 const LINE = new Worker(new URL('./line.js', import.meta.url), { type: 'module' });
 
-/** The module's bytes, fetched once. */
-let fetched = null;
+/** The audio context of all calls, and what its worklet needs: the bytes of the module. It rests between calls. */
+let context = null;
+let prepared = null;
 
-async function bytes() {
-  const answer = await fetch(moduleUrl());
-  if (!answer.ok) throw new Error(`the audio module is not there: ${answer.status}`);
-  return answer.arrayBuffer();
+/** To be called while a click or key is being handled, or some browsers let nothing be heard. */
+function wake() {
+  if (context === null || context.state === 'closed') {
+    prepared = null;
+    context = new AudioContext({ latencyHint: 'interactive' });
+    if (!RATES.includes(context.sampleRate)) {
+      context.close();
+      context = new AudioContext({ latencyHint: 'interactive', sampleRate: 48_000 });
+    }
+  }
+  // Also one that runs: it may just have been told to rest.
+  context.resume().catch(() => {});
+}
+
+/** Loads what there is to load; what failed is tried again the next time. */
+async function prepare() {
+  const bytes = async () => {
+    const answer = await fetch(moduleUrl());
+    if (!answer.ok) throw new Error(`the audio module is not there: ${answer.status}`);
+    return answer.arrayBuffer();
+  };
+  prepared ??= Promise.all([bytes(), context.audioWorklet.addModule(new URL('./worklet.js', import.meta.url))]);
+  try {
+    const [module] = await prepared;
+    return module;
+  } catch (error) {
+    prepared = null;
+    throw error;
+  }
 }
 
 /** Says `wish` to the Worker. */
@@ -44,7 +70,6 @@ let calls = 0;
  */
 export class Call {
   #id = ++calls;
-  #context;
   #node;
   #shared;
   #state;
@@ -53,27 +78,23 @@ export class Call {
   #recording = null;
   #told;
   #both;
-  #onVisible = () => this.#wake();
+  #onChange = () => context.state !== 'running' && wake();
   isOver = false;
 
-  /** To be made while a click or key is being handled, or some browsers let nothing be heard. */
+  /** To be made while a click or key is being handled. */
   constructor(told, both) {
     this.#told = told;
     this.#both = both;
-    this.#context = context();
-    this.#shared = allocate(this.#context.sampleRate, both ? 2 : 1);
+    wake();
+    this.#shared = allocate(context.sampleRate, both ? 2 : 1);
     this.#state = new Int32Array(this.#shared.state);
     this.#figures = new Float64Array(this.#shared.figures, 0, FIGURES);
   }
 
-  /** Loads what the worklet needs. */
+  /** Loads what the worklet needs, and begins to listen to nothing. */
   async prepare() {
-    const context = this.#context;
-    fetched ??= bytes().catch((error) => {
-      fetched = null;
-      throw error;
-    });
-    const [module] = await Promise.all([fetched, context.audioWorklet.addModule(new URL('./worklet.js', import.meta.url))]);
+    const module = await prepare();
+    if (this.isOver) return;
     this.#node = new AudioWorkletNode(context, 'evenkeel', {
       outputChannelCount: [1],
       channelCount: 1,
@@ -82,16 +103,16 @@ export class Call {
     });
     this.#node.onprocessorerror = () => this.#told('failed');
     this.#node.connect(context.destination);
-    context.onstatechange = () => this.#wake();
-    document.addEventListener('visibilitychange', this.#onVisible);
-    this.#wake();
+    // Phones stop audio when another program speaks, or the page is left: it goes on when they let it.
+    context.addEventListener('statechange', this.#onChange);
+    document.addEventListener('visibilitychange', this.#onChange);
   }
 
   connect(options) {
     LINE.onmessage = ({ data }) => this.#take(data);
     // As where Workers cannot be modules.
     LINE.onerror = () => this.#told('failed');
-    const [shared, rate] = [this.#shared, this.#context.sampleRate];
+    const [shared, rate] = [this.#shared, context.sampleRate];
     wish('start', { ...options, id: this.#id, shared, rate, both: this.#both, codedRate: CODED_RATE, frameMs: FRAME_MS });
   }
 
@@ -100,7 +121,7 @@ export class Call {
     const audio = { echoCancellation, noiseSuppression, autoGainControl: noiseSuppression, channelCount: 1 };
     const stream = await navigator.mediaDevices.getUserMedia({ audio });
     if (this.isOver) return stop(stream);
-    this.#microphone = { stream, node: this.#context.createMediaStreamSource(stream) };
+    this.#microphone = { stream, node: context.createMediaStreamSource(stream) };
     stream.getAudioTracks()[0].onended = () => this.#told('microphoneGone');
     this.#microphone.node.connect(this.#node);
   }
@@ -111,13 +132,13 @@ export class Call {
 
   /** Reads a file; fails if it is no recording. */
   async decode(file) {
-    return this.#context.decodeAudioData(await file.arrayBuffer());
+    return context.decodeAudioData(await file.arrayBuffer());
   }
 
   /** Plays a recording in the microphone's place. Resolves when it has ended. */
   async play(buffer) {
     this.#recording?.stop();
-    const source = this.#context.createBufferSource();
+    const source = context.createBufferSource();
     source.buffer = buffer;
     this.#recording = source;
     this.#microphone?.node.disconnect();
@@ -170,30 +191,20 @@ export class Call {
     this.#told(what, more);
   }
 
-  /** Phones stop audio when another program speaks, or the page is left: it goes on when they let it. */
-  #wake() {
-    const { state } = this.#context;
-    if (this.isOver || state === 'running' || state === 'closed') return;
-    this.#context.resume().catch(() => {});
-  }
-
   /** Lets go of everything; of a call that was not connected, all there is to do. */
   abandon() {
+    if (this.isOver) return;
     this.isOver = true;
-    document.removeEventListener('visibilitychange', this.#onVisible);
+    context.removeEventListener('statechange', this.#onChange);
+    document.removeEventListener('visibilitychange', this.#onChange);
     if (this.#microphone) stop(this.#microphone.stream);
+    this.#microphone?.node.disconnect();
     this.#recording?.stop();
+    this.#recording?.disconnect();
     this.#node?.disconnect();
-    this.#context.onstatechange = null;
-    if (this.#context.state !== 'closed') this.#context.close();
+    this.#node?.port.postMessage(null);
+    context.suspend().catch(() => {});
   }
-}
-
-function context() {
-  const natural = new AudioContext({ latencyHint: 'interactive' });
-  if (RATES.includes(natural.sampleRate)) return natural;
-  natural.close();
-  return new AudioContext({ latencyHint: 'interactive', sampleRate: 48_000 });
 }
 
 function stop(stream) {

@@ -3,7 +3,7 @@
 import { RECEIVER_STATS } from '../wasm/index.js';
 import { Connection } from './connection.js';
 import { Recording } from './recording.js';
-import { BELL, ENDED, FIGURES, PAUSES, PacketRing, SENDING, SampleRing, UNSENT } from './shared.js';
+import { BELL, FIGURES, PAUSES, PacketRing, SENDING, SampleRing, UNSENT } from './shared.js';
 
 /** People let go of a button before their last word has ended. */
 const AFTER_RELEASE_MS = 150;
@@ -42,6 +42,7 @@ class Call {
   #sequence = 0;
   #connection;
   #mode;
+  #isOver = false;
   #isSpeaking = false;
   #isPressed = false;
   #released;
@@ -141,7 +142,7 @@ class Call {
     clearTimeout(this.#released);
     this.#keep();
     Atomics.store(this.#state, SENDING, 0);
-    Atomics.store(this.#state, ENDED, 1);
+    this.#isOver = true;
     call = null;
     this.#tell('ended', { why, text });
   }
@@ -185,7 +186,7 @@ class Call {
 
   /** Carries what the worklet left, each time it rings, until the call has ended. */
   async #carry() {
-    while (Atomics.load(this.#state, ENDED) === 0) {
+    while (!this.#isOver) {
       const rung = Atomics.load(this.#state, BELL);
       this.#send();
       this.#keep();

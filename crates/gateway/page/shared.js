@@ -8,7 +8,6 @@ export const LEVEL_IN = 2; // the loudest sample since somebody looked, to 32767
 export const LEVEL_OUT = 3;
 export const UNSENT = 4; // packets of the microphone for which there was no place
 export const PAUSES = 5; // how often the gateway said that its reply is over
-export const ENDED = 6; // 1 when the worklet may go
 const WORDS = 16;
 
 /** Room for the figures of a receiver. */

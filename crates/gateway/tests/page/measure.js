@@ -89,7 +89,7 @@ const measures = {
   },
 
   async idle(page, seen, [seconds]) {
-    const path = 'export const CODED_RATE = 24_000, FRAME_MS = 20; export class AudioPath { process() {} }';
+    const path = 'export const CODED_RATE = 24_000, FRAME_MS = 20; export class AudioPath { process() {} close() {} }';
     await page.route('**/page/audio.js', async (route) => route.fulfill({ response: await route.fetch(), body: path }));
     await page.reload();
     const worklet = await Worklet.of(page);
