@@ -28,6 +28,7 @@ fn every_setting_can_be_set_from_file_environment_and_flag_each_over_the_one_bef
             _ if shown.starts_with('[') && shown.contains(':') => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
             _ if field.path.ends_with(".tls_listen") => ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"],
             _ if field.path == "room.kind" => ["livekit", "websocket", "echo"],
+            _ if field.path == "web.page" => ["on", "off", "auto"],
             _ if field.path == "media.source" => ["any", "first", "any"],
             _ if field.path == "broker.downlink" => ["client", "mac", "client"],
             _ if ["s\"", "min\"", "h\""].iter().any(|unit| shown.ends_with(unit)) => ["7s", "8s", "9s"],
