@@ -14,6 +14,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::queue::{Departed, EventReceiver, EventSender, events};
 use crate::lane::guest::Arrival;
+use crate::room::RoomId;
 
 /// One media session: the sealed UDP stream of one `hello`. A call has at most one open at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -249,6 +250,9 @@ pub enum MediaCommand {
     Route(Route),
     /// There is something in the queues of its guest ([`Route::takes_guests`] only).
     Nudge,
+    /// What this chat server said last was dealt with, or that it is there: read on. In the same queue as what was made of
+    /// it, so that no audio behind it comes before that. Has no effect on the guest of another room.
+    GoOn(RoomId),
 }
 
 /// An Opus packet that a lane passes on, in place, because a lane does not allocate.
@@ -424,6 +428,10 @@ pub struct LaneReport {
     pub room_frames_bad: u64,
     /// Frames to chat servers dropped because the server did not read, since start.
     pub room_frames_stalled: u64,
+    /// Times a chat server was so far ahead of its device that it had to wait, since start.
+    pub rooms_held: u64,
+    /// Packets from devices dropped because their room was still being joined, since start.
+    pub unkept: u64,
     /// Events that did not fit into the queue to the control plane, since start.
     pub events_lost: u64,
 }

@@ -43,13 +43,12 @@ const STEPS: [Step; 6] =
 const LOST: &str = "evenkeel_rooms_lost_total";
 const BAD_FRAMES: &str = "evenkeel_room_frames_bad_total";
 const SLOWED: &str = "evenkeel_rooms_flooded_total";
+const HELD: &str = "evenkeel_rooms_held_total";
 const AUDIO: &str = "dropped";
 const HARMLESS: &str = "";
 
 /// What all queues of a call may hold at once, and a little of the allocator's. It is far from what is sent.
 const QUEUES: usize = 24 << 20;
-
-const MAC: [u8; 6] = [2, 66, 0, 0, 0, 1];
 
 /// A server goes along with a call as far as `step`.
 async fn go_along(stream: TcpStream, step: Step) -> Option<TcpStream> {
@@ -135,11 +134,14 @@ impl Rig {
                 tokio::spawn(bad(stream));
             }
         });
+        let flooded: Vec<String> =
+            (0..CROWD).map(|number| format!("02:42:00:00:00:{:02x}", number + 1)).collect();
+        let flooded = flooded.join(",");
         let gateway = whole(&[
             ("room.kind", "websocket"),
             ("websocket.servers", &good),
             ("websocket.development_servers", &served),
-            ("websocket.development_devices", "02:42:00:00:00:01"),
+            ("websocket.development_devices", &flooded),
             ("media.lanes", "1"),
             ("call.join_limit", "700ms"),
             ("call.room_retry", "100ms"),
@@ -172,8 +174,13 @@ impl Rig {
 
     /// A device whose call goes to the bad server, and that talks.
     async fn victim(&self) -> Victim {
+        self.device(0).await
+    }
+
+    async fn device(&self, number: u8) -> Victim {
         let server = self.gateway.started().mqtt[0].to_string();
-        let mut control = Control::connect(&server, &Identity::new("G", MAC, "u", Some(KEY))).await.unwrap();
+        let mac = [2, 66, 0, 0, 0, number + 1];
+        let mut control = Control::connect(&server, &Identity::new("G", mac, "u", Some(KEY))).await.unwrap();
         let session = control.hello(&Hello::default()).await.unwrap();
         control.listen(&session, "auto").await.unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -304,7 +311,7 @@ fn floods() -> Vec<(Step, Vec<u8>, &'static str)> {
         (Step::Upgraded, voice.clone(), LOST),
         (Step::Greeted, frame(0x81, text.as_bytes()), SLOWED),
         (Step::Greeted, frame(0x82, &audio(&[0x58; 1000])), AUDIO),
-        (Step::Speaking, voice, AUDIO),
+        (Step::Speaking, voice, HELD),
         (Step::Speaking, frame(0x82, &[]), BAD_FRAMES),
         (Step::Speaking, frame(0x82, &[1; 15]), BAD_FRAMES),
         (Step::Speaking, frame(0x89, &[7; 125]), HARMLESS),
@@ -373,6 +380,44 @@ async fn servers_that_flood_at_any_step() {
             rig.remember();
         }
     }
+    rig.end().await;
+}
+
+/// Calls that are flooded at once.
+const CROWD: u8 = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_floods_many_calls_at_once() {
+    let over = Arc::new(AtomicUsize::new(0));
+    let ended = Arc::clone(&over);
+    // The dearest there is to read, as it is the smallest.
+    let many = frame(0x82, &[]).repeat(32 * 1024);
+    let mut rig = Rig::start(move |stream| {
+        let (ended, many) = (Arc::clone(&ended), many.clone());
+        async move {
+            let Some(mut stream) = go_along(stream, Step::Greeted).await else { return };
+            let lasting = tokio::time::sleep(Duration::from_secs(3));
+            tokio::pin!(lasting);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut lasting => break,
+                    result = stream.write_all(&many) => if result.is_err() { break },
+                }
+            }
+            ended.fetch_add(1, Ordering::Relaxed);
+            while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
+        }
+    })
+    .await;
+    rig.remember();
+    let before = rig.count(BAD_FRAMES).await;
+    let mut victims = Vec::new();
+    for number in 0..CROWD {
+        victims.push(rig.device(number).await);
+    }
+    until(|| over.load(Ordering::Relaxed) >= usize::from(CROWD)).await;
+    assert!(rig.count(BAD_FRAMES).await > before + 100 * u64::from(CROWD));
     rig.end().await;
 }
 

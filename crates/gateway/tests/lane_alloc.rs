@@ -10,7 +10,6 @@ use evenkeel_core::seal::{Direction, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 use evenkeel_gateway::fuzz::FarEnd;
 use evenkeel_gateway::lane::guest::Errand;
-use evenkeel_gateway::lane::guest::chat::Request;
 use evenkeel_gateway::lane::stream::Written;
 use evenkeel_gateway::lane::{Lane, LaneConfig};
 use evenkeel_gateway::media::{
@@ -67,8 +66,8 @@ impl World {
             lane.handle_command(Time::ZERO, media, flow);
             if route == Route::Chat {
                 let (server, guest) = FarEnd::new();
-                server.ask(Request::GoOn);
                 lane.attach(Time::ZERO, media, guest, vec![n as u32]);
+                lane.handle_command(Time::ZERO, media, FarEnd::GO_ON);
                 servers.push(server);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_gateway::config::{Anonymous, Config};
 use evenkeel_gateway::run::public_host;
@@ -90,22 +90,14 @@ fn public_address(config: &Config) -> Option<Finding> {
         let text = format!("{ip} can be reached by nobody: set `media.public_address`");
         return Some(Finding::new(what, Verdict::Bad, text));
     }
-    let reached = match (loops(config, ip), connects(config, ip)) {
-        (Ok(true), Ok(true)) => "datagrams and connections from here arrive there",
-        (Ok(true), Ok(false)) => {
-            "datagrams from here arrive there, connections do not: is the port of MQTT forwarded? From outside, try \
-             `evenkeel call`"
-        }
-        (Ok(false), Ok(true)) => {
-            "connections from here arrive there, datagrams do not: are the ports of audio forwarded? From outside, try \
-             `evenkeel call`"
-        }
-        (Ok(false), Ok(false)) => {
-            "nothing from here arrives there, as behind many a router: from outside, try `evenkeel call`"
-        }
-        _ => "whether anything arrives there could not be tried",
-    };
     let serves_others = config.effective().is_ok_and(|effective| effective.anonymous != Anonymous::Loopback);
+    let datagrams = arrives("datagrams", &loops(config, ip));
+    // Without a key, MQTT is for this machine alone.
+    let connections = if serves_others || scope == Scope::Machine {
+        arrives("connections", &connects(config, ip))
+    } else {
+        "connections are taken from this machine alone, for want of `devices.signature_key`".to_owned()
+    };
     let (verdict, reach) = match scope {
         Scope::World => (Verdict::Good, "the world can reach it"),
         Scope::Neighbours if serves_others => (
@@ -117,7 +109,19 @@ fn public_address(config: &Config) -> Option<Finding> {
         }
         _ => (Verdict::Good, "this machine can reach it, which is all that is served"),
     };
-    Some(Finding::new(what, verdict, format!("{host}: {reach}; {reached}")))
+    Some(Finding::new(what, verdict, format!("{host}: {reach}; {datagrams}, {connections}")))
+}
+
+/// What is to be said of a try from here.
+fn arrives(what: &str, result: &io::Result<bool>) -> String {
+    match result {
+        Ok(true) => format!("{what} from here arrive there"),
+        // So it is behind many a router, too.
+        Ok(false) => {
+            format!("{what} from here do not (is the port forwarded? From outside, try `evenkeel call`)")
+        }
+        Err(error) => format!("{what} could not be tried ({error})"),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,8 +174,19 @@ fn connects(config: &Config, public: IpAddr) -> io::Result<bool> {
     let endpoint = TcpListener::bind(listen)?;
     endpoint.set_nonblocking(true)?;
     let there = SocketAddr::new(public, endpoint.local_addr()?.port());
-    // Whoever else answers there, it must be this one.
-    Ok(TcpStream::connect_timeout(&there, Duration::from_millis(500)).is_ok() && endpoint.accept().is_ok())
+    let patience = Duration::from_millis(500);
+    if TcpStream::connect_timeout(&there, patience).is_err() {
+        return Ok(false);
+    }
+    // Whoever else answers there, it must be this one, though it may hear of it a little later.
+    let began = Instant::now();
+    while endpoint.accept().is_err() {
+        if began.elapsed() > patience {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

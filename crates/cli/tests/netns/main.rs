@@ -107,7 +107,8 @@ fn another_address_is_taken_only_where_settings_say_so() {
         for (source, is_taken) in [("mqtt-ip", false), ("any", true)] {
             let lab = Lab::new();
             let gateway = Gateway::start(&lab, &[&format!("media.source={source}")]);
-            let device = Device::call(&lab, 12, &[]);
+            // Long, as machines that are busy are slow to translate.
+            let device = Device::call(&lab, 30, &[]);
             let mut call = gateway.until("the call began", |call| call.received >= 30);
             lab.translate(&format!("{OTHER_PUBLIC}:42000-42099"));
             if is_taken {

@@ -167,7 +167,7 @@ impl Call {
     pub(super) fn pass_to_room(&mut self, incoming: Box<Incoming>) {
         let Some(session) = &mut self.session else { return };
         match &session.room {
-            RoomLink::Ready { id, session_id } => {
+            RoomLink::Ready { id, session_id, .. } => {
                 let text = match session_id {
                     Some(session_id) if incoming.envelope.has_session() => {
                         incoming.envelope.readdressed(session_id)

@@ -24,6 +24,7 @@ use std::time::Duration;
 use evenkeel_core::units::Time;
 use serde_json::Value;
 
+pub use self::room::SETTLED;
 use self::session::{Reply, RoomLink, Session};
 use crate::device::answer;
 use crate::device::mcp::{DeviceMcp, McpConfig, McpError, Token};

@@ -1,11 +1,16 @@
 //! What the room says, and how it is joined, lost and joined anew.
 
+use std::time::Duration;
+
 use evenkeel_core::units::Time;
 
 use super::session::{Outage, Reply, RoomLink};
 use super::{Call, EndReason, Note, Output};
 use crate::device::message::Message;
 use crate::room::{RoomCommand, RoomEvent, RoomId, TtsState};
+
+/// A room that is lost again so soon is still away.
+pub const SETTLED: Duration = Duration::from_secs(5);
 
 impl Call {
     /// The room said this. What a room says that is not, or no longer, the call's has no effect.
@@ -21,7 +26,7 @@ impl Call {
             return;
         };
         match event {
-            RoomEvent::Ready { session_id } => self.room_ready(room, session_id),
+            RoomEvent::Ready { session_id } => self.room_ready(room, session_id, now),
             RoomEvent::Lost => self.room_lost(now),
             RoomEvent::Ended | RoomEvent::Left => {
                 session.room = RoomLink::Ended;
@@ -79,10 +84,10 @@ impl Call {
         self.out.push_back(Output::Room(id, RoomCommand::Join(join)));
     }
 
-    fn room_ready(&mut self, id: RoomId, room_session: Option<String>) {
+    fn room_ready(&mut self, id: RoomId, room_session: Option<String>, now: Time) {
         let Some(session) = &mut self.session else { return };
         let RoomLink::Joining { outage, .. } = session.room else { return };
-        session.room = RoomLink::Ready { id, session_id: room_session };
+        session.room = RoomLink::Ready { id, session_id: room_session, since: now, outage };
         let backlog = std::mem::take(&mut session.backlog);
         let said_anew = backlog.iter().any(|incoming| matches!(incoming.message, Message::Listen(_)));
         let listening = session.listening.clone();
@@ -103,6 +108,8 @@ impl Call {
         let Some(session) = &mut self.session else { return };
         let mut outage = match session.room {
             RoomLink::Joining { outage: Some(outage), .. } => outage,
+            // It did not really come back.
+            RoomLink::Ready { outage: Some(outage), since, .. } if now.since(since) < SETTLED => outage,
             _ => Outage { since: now, attempts: 0 },
         };
         outage.attempts += 1;

@@ -73,8 +73,8 @@ pub(super) enum RoomLink {
     Waiting,
     /// Asked to join.
     Joining { id: RoomId, until: Time, outage: Option<Outage> },
-    /// Joined; `session_id` is what the room calls the session.
-    Ready { id: RoomId, session_id: Option<String> },
+    /// Joined; `session_id` is what the room calls the session. `outage` is what it came back from.
+    Ready { id: RoomId, session_id: Option<String>, since: Time, outage: Option<Outage> },
     /// Out of reach; joined anew at `retry`.
     Lost { retry: Time, outage: Outage },
     /// Over, but a reply is still playing.

@@ -382,6 +382,30 @@ fn a_room_that_stays_away_ends_the_call() {
 }
 
 #[test]
+fn a_room_that_greets_and_goes_is_away_until_it_has_stayed() {
+    for (stays, ends) in [(S, true), (S * 6, false)] {
+        let mut rig = Rig::ready();
+        let mut joins = 0;
+        rig.room(1, RoomEvent::Lost);
+        while joins < 10 && rig.call.session_id().is_some() {
+            rig.after(Duration::from_millis(100));
+            for word in rig.drain() {
+                let Some(room) = word.strip_suffix(" join").and_then(|word| word.strip_prefix("room "))
+                else {
+                    continue;
+                };
+                joins += 1;
+                let room = room.parse().unwrap();
+                rig.room(room, RoomEvent::Ready { session_id: None });
+                rig.after(stays);
+                rig.room(room, RoomEvent::Lost);
+            }
+        }
+        assert_eq!(rig.call.session_id().is_none(), ends, "after {joins} times of {stays:?}");
+    }
+}
+
+#[test]
 fn a_room_that_stalls_while_joining_counts_as_lost() {
     let mut rig = Rig::new();
     rig.hello();

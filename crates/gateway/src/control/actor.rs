@@ -155,7 +155,8 @@ impl Actor {
                         self.feed(message);
                     }
                 }
-                (id, event) = self.room.next() => self.call.handle_room(id, event, self.hub.clock.now()),
+                // What it made of the last event goes to the lane first.
+                (id, event) = self.room.next(), if self.waiting.is_empty() => self.call.handle_room(id, event, self.hub.clock.now()),
                 () = sleep_until(sleep) => self.call.handle_timeout(self.hub.clock.now()),
             }
             self.carry_out();

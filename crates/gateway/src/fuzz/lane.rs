@@ -11,7 +11,7 @@ use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 use super::far_end::FarEnd;
 use super::source::Source;
 use crate::lane::guest::Errand;
-use crate::lane::guest::chat::{Request, Told};
+use crate::lane::guest::chat::Told;
 use crate::lane::{Lane, LaneConfig};
 use crate::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, Open, ReplyId, Route,
@@ -127,10 +127,10 @@ impl World {
     /// A chat server joins the session; where it does not fit it is told so.
     fn join(&mut self, n: usize) {
         let (server, guest) = FarEnd::new();
-        server.ask(Request::GoOn);
         self.servers[n] = Some(server);
         let media = MediaId { lane: 0, serial: self.serials[n] };
         self.lane.attach(self.now, media, guest, vec![n as u32]);
+        self.lane.handle_command(self.now, media, FarEnd::GO_ON);
     }
 
     /// A true datagram, or one of before again.
@@ -257,9 +257,8 @@ impl World {
             let Some(server) = server else { continue };
             while let Some(told) = server.told() {
                 if matches!(told, Told::Text(_)) {
-                    server.ask(Request::GoOn);
                     let media = MediaId { lane: 0, serial: self.serials[n] };
-                    self.lane.handle_command(self.now, media, MediaCommand::Nudge);
+                    self.lane.handle_command(self.now, media, FarEnd::GO_ON);
                 }
             }
         }

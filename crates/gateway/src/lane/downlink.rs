@@ -28,6 +28,9 @@ const BURST_LIMIT: Duration = Duration::from_secs(120);
 /// The same of a source that speaks live, where what is queued is delay.
 const LIVE_LIMIT: Duration = Duration::from_millis(600);
 
+/// A room that can wait is asked to while so much is queued that leaves at its pace.
+const AHEAD: Duration = Duration::from_secs(10);
+
 /// From here on, packets of a live source without voice are left out, so that the delay of a stall or of a clock that
 /// runs fast shrinks again in a pause.
 const LIVE_TARGET: Duration = Duration::from_millis(120);
@@ -270,6 +273,11 @@ impl Downlink {
     /// Whether nothing is queued and the device has played all that was sent.
     pub(super) fn is_played_out(&self, now: Time) -> bool {
         self.ring.packets() == 0 && self.held_stamp.is_none() && self.end <= now
+    }
+
+    /// Whether the device has enough to play for a while. Not of what does not leave: nobody would ever play that.
+    pub(super) fn is_far_ahead(&self) -> bool {
+        self.flows() && self.ring.duration() > AHEAD
     }
 
     pub(super) const fn queued(&self) -> u64 {

@@ -138,7 +138,14 @@ impl Lanes {
         let buffers = BufferSizes { receive: config.socket_buffer, send: config.socket_buffer };
         let mut outsides = Vec::new();
         for index in 0..count as u16 {
-            let port = if config.first_port == 0 { 0 } else { config.first_port.saturating_add(index) };
+            let port = if config.first_port == 0 { Some(0) } else { config.first_port.checked_add(index) };
+            let port = port.ok_or_else(|| {
+                let text = format!(
+                    "{count} lanes from port {} go beyond port 65535: lower media.udp_port or media.lanes",
+                    config.first_port
+                );
+                io::Error::new(io::ErrorKind::InvalidInput, text)
+            })?;
             let socket = Socket::bind(SocketAddr::new(config.address, port), buffers)
                 .map_err(|error| io::Error::new(error.kind(), format!("port {port}: {error}")))?;
             outsides.push((socket, Waiter::new()?));

@@ -80,6 +80,8 @@ pub(super) struct Totals {
     pub(super) missed: u64,
     pub(super) unknown: u64,
     pub(super) refused: Refused,
+    /// Packets of devices that spoke longer than is kept for a room that is joined.
+    pub(super) unkept: u64,
     room: Counts,
     departures: [u64; DEPARTURE_BOUNDS_MICROS.len() + 1],
     departure_sum: Duration,
@@ -107,6 +109,7 @@ impl Totals {
     pub(super) const fn count_room(&mut self, counts: Counts) {
         self.room.bad += counts.bad;
         self.room.stalled += counts.stalled;
+        self.room.held += counts.held;
     }
 
     /// Begins a new period for the gauges.
@@ -142,6 +145,8 @@ impl Totals {
             sent: self.sent,
             room_frames_bad: self.room.bad,
             room_frames_stalled: self.room.stalled,
+            rooms_held: self.room.held,
+            unkept: self.unkept,
             ..LaneReport::default()
         }
     }

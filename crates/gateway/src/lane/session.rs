@@ -23,6 +23,7 @@ use crate::media::{
     Departed, Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, OpusPacket, ReplyId,
     Route, STATS_INTERVAL, Transport,
 };
+use crate::room::RoomId;
 
 /// Sessions report together, this often: waking the control plane costs more than what it is told.
 const REPORT_SLOT: Duration = Duration::from_millis(100);
@@ -42,6 +43,8 @@ pub(super) struct Session {
     route: Route,
     parrot: Parrot,
     guest: Option<Guest>,
+    /// What its room said last, in case that came before it.
+    may_go_on: Option<RoomId>,
     /// What the device said that its chat server has yet to hear.
     backlog: PacketRing,
     /// What the device decodes at.
@@ -111,6 +114,7 @@ impl Session {
             route: open.route,
             parrot: Parrot::default(),
             guest: None,
+            may_go_on: None,
             backlog: PacketRing::default(),
             rate: open.downlink.sample_rate,
             opened: now,
@@ -198,13 +202,14 @@ impl Session {
         self.parrot.hear(shared.now, heard.opus, &heard.frames, shared.budget);
     }
 
-    /// An Opus packet for the device.
-    pub(super) fn push_downlink(&mut self, opus: &[u8], stamp: u32, shared: &mut Shared<'_>) {
+    /// An Opus packet for the device. Returns whether more may come at once.
+    pub(super) fn push_downlink(&mut self, opus: &[u8], stamp: u32, shared: &mut Shared<'_>) -> bool {
         match self.downlink.push(opus, stamp, shared.now, shared.budget) {
             Ok(true) => shared.reports.insist(self.media, MediaEvent::DownlinkWaiting),
             Ok(false) => {}
             Err(_) => self.malformed += 1,
         }
+        !self.downlink.is_far_ahead()
     }
 
     /// Carries out any command but those that open and close.
@@ -217,6 +222,7 @@ impl Session {
             MediaCommand::Mark(reply) => self.push_mark(reply, shared),
             MediaCommand::Route(route) => self.handle_route(route, shared),
             MediaCommand::Nudge => self.handle_nudge(shared),
+            MediaCommand::GoOn(room) => self.handle_go_on(room, shared),
             MediaCommand::Open(_) | MediaCommand::Close | MediaCommand::Uplink { .. } => {}
         }
     }

@@ -13,6 +13,9 @@ pub struct Stream {
     tls: Option<Box<ClientConnection>>,
 }
 
+/// Reads of TLS that give nothing, in a row, before somebody else has a turn: what a server may say to TLS itself.
+const EMPTY_READS: usize = 8;
+
 /// What became of bytes that were to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -39,7 +42,7 @@ impl Stream {
     /// [`ErrorKind::WouldBlock`] if nothing is there, or what the network or TLS says.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.tcp.read(into) };
-        loop {
+        for _ in 0..EMPTY_READS {
             match tls.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return result,
@@ -48,7 +51,11 @@ impl Stream {
                 return Ok(0);
             }
             tls.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            // TLS may have to answer. What is not taken now goes out with what is written next.
+            flush(tls, &mut self.tcp)?;
         }
+        // The socket has an event for the rest.
+        Err(ErrorKind::WouldBlock.into())
     }
 
     /// Whether there may be more to read, though the socket has nothing.

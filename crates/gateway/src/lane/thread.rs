@@ -5,6 +5,7 @@
 //! of packets a second come and go in batches, for at most a millisecond of delay: a wake-up costs as much as ten
 //! packets. After a turn that did nothing it waits for the next deadline, datagram or command.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use evenkeel_core::units::Time;
 use evenkeel_sys::clock;
 use evenkeel_sys::rest::Rest;
 use evenkeel_sys::udp::{BATCH, Receiver, Sender, Socket};
-use evenkeel_sys::wait::{Waiter, sleep_until};
+use evenkeel_sys::wait::{READY_BATCH, Waiter, sleep_until};
 
 use super::guest::chat::Loss;
 use super::guest::{Arrival, Errand, Link};
@@ -30,8 +31,14 @@ const RECEIVE_BATCHES: usize = 8;
 /// Commands carried out in one turn, for the same reason; each takes well under a microsecond.
 const COMMANDS: usize = 512;
 
-/// Bytes read from one stream in one turn: a second of voice, so that a burst is soon in and a flood holds nobody up.
+/// Bytes read from one stream at once: a second of voice, so that a burst is soon in.
 const READ: usize = 4096;
+
+/// What is received for guests in one turn, in bytes, so that servers that flood do not keep due packets from leaving.
+const GUEST_BYTES: usize = 64 * 1024;
+
+/// What receiving costs at least, in bytes that could be read for it.
+const LEAST_COST: usize = 256;
 
 /// How often figures are published.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -56,8 +63,8 @@ pub(super) struct LaneThread {
     /// The sockets of guests, by port. Their tokens begin at 1.
     ports: Vec<Option<Port>>,
     free_ports: Vec<u32>,
-    /// Streams in which there may be more than was read, though no event says so.
-    unfinished: Vec<u32>,
+    /// Ports on which there is something, or may be though no event says so, in the order in which it is their turn.
+    to_read: VecDeque<u32>,
     /// What was read last from a stream.
     bytes: Box<[u8; READ]>,
     rest: Rest,
@@ -69,6 +76,8 @@ struct Port {
     link: Link,
     /// Whether the waiter watches it.
     is_watched: bool,
+    /// Whether it is among those to be read.
+    is_to_read: bool,
 }
 
 /// What a turn found.
@@ -103,7 +112,7 @@ impl LaneThread {
             load,
             ports: Vec::new(),
             free_ports: Vec::new(),
-            unfinished: Vec::new(),
+            to_read: VecDeque::new(),
             bytes: Box::new([0; READ]),
             rest: Rest::new(clock::now()),
         })
@@ -150,7 +159,7 @@ impl LaneThread {
         let to_wake = self.lane.finish_turn();
         self.plane.wake(to_wake);
         // A guest that is read again has no event to wait for.
-        let visited = if self.unfinished.is_empty() { visited } else { Found::Something };
+        let visited = if self.to_read.is_empty() { visited } else { visited.max(Found::Something) };
         sent.max(received).max(obeyed).max(visited)
     }
 
@@ -222,7 +231,7 @@ impl LaneThread {
             self.ports.push(None);
             self.ports.len() as u32 - 1
         });
-        self.ports[port as usize] = Some(Port { media, link, is_watched: false });
+        self.ports[port as usize] = Some(Port { media, link, is_watched: false, is_to_read: false });
         self.watch(port, true);
         port
     }
@@ -245,69 +254,95 @@ impl LaneThread {
         }
         // What TLS has decrypted already makes no event.
         if watched && matches!(entry.link, Link::Stream(_)) {
-            self.unfinished.push(port);
+            self.read_later(port);
         }
     }
 
-    /// Receives what came for guests.
+    fn read_later(&mut self, port: u32) {
+        if let Some(Some(entry)) = self.ports.get_mut(port as usize)
+            && !std::mem::replace(&mut entry.is_to_read, true)
+        {
+            self.to_read.push_back(port);
+        }
+    }
+
+    /// Receives what came for guests, each in its turn.
     fn receive_guests(&mut self) -> Found {
-        if self.ports.len() == self.free_ports.len() || self.waiter.wait(Some(Time::ZERO)).is_err() {
+        if self.ports.len() == self.free_ports.len() {
             return Found::Nothing;
         }
-        let (mut found, now) = (Found::Nothing, clock::now());
+        // A command that came since commands were carried out must not wait for the next thing to happen.
+        let mut found = match self.waiter.wait(Some(Time::ZERO)) {
+            Ok(true) => Found::Something,
+            Ok(false) => Found::Nothing,
+            Err(_) => return Found::Nothing,
+        };
         for token in self.waiter.ready() {
             if let Some(Some(port)) = self.ports.get(token.wrapping_sub(1) as usize) {
                 self.lane.foresee_guest(port.media);
             }
         }
-        for at in 0..self.waiter.ready().len() {
-            let port = self.waiter.ready()[at].wrapping_sub(1) as u32;
-            if !self.unfinished.contains(&port) {
-                found = found.max(self.receive_guest(now, port));
+        let ready = self.waiter.ready().len();
+        for at in 0..ready {
+            self.read_later(self.waiter.ready()[at].wrapping_sub(1) as u32);
+        }
+        let (mut left, now) = (GUEST_BYTES, clock::now());
+        for _ in 0..self.to_read.len() {
+            if left == 0 {
+                return Found::TooMuch;
+            }
+            let Some(port) = self.to_read.pop_front() else { break };
+            if let Some(count) = self.receive_guest(now, port) {
+                left = left.saturating_sub(count.max(LEAST_COST));
+                found = found.max(Found::Something);
             }
         }
-        for _ in 0..self.unfinished.len() {
-            let port = self.unfinished.swap_remove(0);
-            found = found.max(self.receive_guest(now, port));
-        }
-        found
+        // As many as one wait reports: there may be others.
+        if ready >= READY_BATCH { Found::TooMuch } else { found }
     }
 
-    fn receive_guest(&mut self, now: Time, port: u32) -> Found {
-        let entry = self.ports.get_mut(port as usize).and_then(Option::as_mut);
-        let Some(entry) = entry.filter(|entry| entry.is_watched) else { return Found::Nothing };
+    /// Returns how many bytes came, if anything did.
+    fn receive_guest(&mut self, now: Time, port: u32) -> Option<usize> {
+        let entry = self.ports.get_mut(port as usize)?.as_mut()?;
+        entry.is_to_read = false;
+        if !entry.is_watched {
+            return None;
+        }
         let media = entry.media;
         match &mut entry.link {
             // One batch each: what is left is there in the next turn.
             Link::Udp(socket) => match self.receiver.receive(socket) {
-                Ok(0) | Err(_) => return Found::Nothing,
+                Ok(0) | Err(_) => None,
                 Ok(_) => {
+                    let mut received = 0;
                     for (from, datagram) in self.receiver.datagrams() {
+                        received += datagram.len();
                         self.lane.handle_guest_datagram(now, media, port, from, datagram);
                     }
+                    Some(received)
                 }
             },
             Link::Stream(stream) => match stream.read(&mut self.bytes[..]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Found::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Ok(0) => self.end_stream(now, port, Loss::Ended),
                 Err(error) => self.end_stream(now, port, error.into()),
                 Ok(count) => {
                     if count == READ || stream.may_hide_more() {
-                        self.unfinished.push(port);
+                        self.read_later(port);
                     }
                     self.lane.handle_guest_bytes(now, media, &self.bytes[..count]);
+                    Some(count)
                 }
             },
         }
-        Found::Something
     }
 
     /// Nothing more will come from this stream, though the kernel would say for ever that something is there.
-    fn end_stream(&mut self, now: Time, port: u32, loss: Loss) {
+    fn end_stream(&mut self, now: Time, port: u32, loss: Loss) -> Option<usize> {
         self.watch(port, false);
-        if let Some(Some(entry)) = self.ports.get(port as usize) {
-            self.lane.handle_guest_end(now, entry.media, loss);
-        }
+        let entry = self.ports.get(port as usize)?.as_ref()?;
+        self.lane.handle_guest_end(now, entry.media, loss);
+        Some(0)
     }
 
     fn run_errands(&mut self) {
@@ -342,6 +377,9 @@ impl LaneThread {
     fn take_port(&mut self, port: u32) -> Option<Link> {
         self.watch(port, false);
         let entry = self.ports.get_mut(port as usize)?.take()?;
+        if entry.is_to_read {
+            self.to_read.retain(|&other| other != port);
+        }
         self.free_ports.push(port);
         Some(entry.link)
     }

@@ -80,7 +80,7 @@ counters! {
     Stale = "messages_stale_total",
     /// Messages dropped for want of a place to keep them.
     MessagesDropped = "messages_dropped_total",
-    /// Packets dropped by the control plane for want of a place to keep them.
+    /// Packets dropped for want of a place to keep them: on the control plane, or while a chat server was being joined.
     AudioDropped = "audio_dropped_total",
     /// Replies whose end was not reported in time.
     PlayoutOverdue = "playout_overdue_total",
@@ -98,6 +98,8 @@ counters! {
     RoomInterrupted = "rooms_interrupted_total",
     /// Times a room sent more than is taken: seconds of too much data, texts that had to wait for their turn.
     RoomFlooded = "rooms_flooded_total",
+    /// Times a chat server was 10 s ahead of what its device plays, and was read no further until that was played.
+    RoomHeld = "rooms_held_total",
     /// Rooms into which no agent came, or none came back.
     AgentMissing = "rooms_agent_missing_total",
     /// Tracks of rooms that are not received: too many, encrypted, denied.

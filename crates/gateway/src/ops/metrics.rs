@@ -15,6 +15,8 @@ pub(super) fn render(hub: &Hub) -> String {
     let elsewhere = [
         (Counter::BadFrames, of_lanes(|lane| lane.room_frames_bad)),
         (Counter::RoomStalled, of_lanes(|lane| lane.room_frames_stalled)),
+        (Counter::RoomHeld, of_lanes(|lane| lane.rooms_held)),
+        (Counter::AudioDropped, of_lanes(|lane| lane.unkept)),
     ];
     hub.registry.counters.render(&elsewhere, &mut out);
     let mut gauge = |name: &str, help: &str, value: f64| {

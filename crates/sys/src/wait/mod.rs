@@ -110,17 +110,18 @@ impl Waiter {
 
     /// Sleeps until `until` (for ever if `None`), a wake, or a ready source. A wake that came since the last wait
     /// counts. With an `until` in the past it only looks which sources are ready. May return early for no reason.
+    /// Returns whether there was a wake.
     ///
     /// # Errors
     /// If the system refuses to wait, which would be a bug of ours.
-    pub fn wait(&mut self, until: Option<Time>) -> io::Result<()> {
+    pub fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
         let state = &self.shared.state;
         let may_sleep = state.compare_exchange(AWAKE, ASLEEP, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         let timeout =
             if may_sleep { until.map(|until| until.since(clock::now())) } else { Some(Duration::ZERO) };
         let polled = self.poller.wait(timeout, &mut self.ready);
         // An exchange, not a store: what callers wrote before they called must be seen from here on.
-        self.shared.state.swap(AWAKE, Ordering::SeqCst);
+        let was_called = self.shared.state.swap(AWAKE, Ordering::SeqCst) == CALLED;
         self.ready_count = polled?;
         let tokens = &mut self.ready[..self.ready_count];
         if let Some(own) = tokens.iter().position(|&token| token == Token::MAX) {
@@ -128,7 +129,7 @@ impl Waiter {
             self.ready_count -= 1;
             self.ready.swap(own, self.ready_count);
         }
-        Ok(())
+        Ok(was_called)
     }
 
     /// The sources that had something to read when the last wait ended, in no order. It stays so until they are read

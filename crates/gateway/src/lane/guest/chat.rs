@@ -2,8 +2,9 @@
 //!
 //! The call's room connects on the control plane and hands the connection over. From then on audio never leaves the
 //! lane; texts go to the room and come from it through queues. What a server says keeps its order: behind a text
-//! everything waits until the call has dealt with it. A server that talks without end is thereby slowed down, by what
-//! TCP has for that, and costs nobody anything.
+//! everything waits until the call has dealt with it, and behind more audio than its device will play for a while, until
+//! that has been played. A server that talks without end is thereby slowed down, by what TCP has for that, and costs
+//! nobody anything.
 
 use std::io;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::chat::wire::WireError;
 use crate::chat::{Connection, Event};
 use crate::lane::random::Random;
 use crate::lane::stream::{Stream, Written};
+use crate::room::RoomId;
 
 /// How often a silent server is pinged; one that is silent for two in a row is lost.
 const PING: Duration = Duration::from_secs(20);
@@ -25,28 +27,23 @@ const PING: Duration = Duration::from_secs(20);
 /// How soon a server that did not read is offered more.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How soon a lane looks by itself whether a text was dealt with, should it not have been told.
-const LOOK: Duration = Duration::from_millis(100);
+/// How soon a server that is far ahead of its device is read again.
+const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What is read ahead while a text is being dealt with, in bytes.
+/// What is read ahead of what is dealt with while that waits, in bytes.
 const AHEAD: usize = 16 * 1024;
 
 /// Close codes (RFC 6455, section 7.4.1): done.
 const NORMAL: u16 = 1000;
 
-/// What the room asks for. That it is gone, the end of its queue says.
+/// What the room asks for: say this to the server. That the room is gone, the end of its queue says.
 #[derive(Debug)]
-pub enum Request {
-    /// Say this to the server.
-    Text(String),
-    /// The last text was dealt with, or that the server is there: go on.
-    GoOn,
-}
+pub struct Request(pub String);
 
 /// What the room is told.
 #[derive(Debug)]
 pub enum Told {
-    /// The server said this. Nothing more comes until [`Request::GoOn`].
+    /// The server said this. Nothing more comes until [`crate::media::MediaCommand::GoOn`].
     Text(Vec<u8>),
     /// The server closed, with this code if it gave one.
     Closed(Option<u16>),
@@ -90,6 +87,8 @@ pub(in crate::lane) struct Counts {
     pub(in crate::lane) bad: u64,
     /// Frames dropped because a server did not read.
     pub(in crate::lane) stalled: u64,
+    /// Times a server was so far ahead of its device that it had to wait.
+    pub(in crate::lane) held: u64,
 }
 
 /// See the [module](self).
@@ -99,40 +98,57 @@ pub struct ChatGuest {
     requests: Receiver<Request>,
     told: Sender<Told>,
     ports: Vec<u32>,
+    /// Whose connection it is.
+    room: RoomId,
     /// The room knows that it is there.
     is_open: bool,
-    /// A text is on its way to the room; when to look whether it was dealt with.
-    fence: Option<Time>,
+    /// A text is on its way to the room, and was not dealt with yet.
+    is_fenced: bool,
+    /// The device has enough to play until then.
+    held: Option<Time>,
     /// The thread reads from it.
     is_read: bool,
     /// The thread was asked to write.
     is_due: bool,
+    /// The stream kept some of what was written, and has to be asked again.
+    owes_flush: bool,
     /// When to offer the server again what it did not take.
     retry: Option<Time>,
     next_ping: Time,
     was_heard: bool,
     was_pinged: bool,
+    /// Nothing more will come. What came before is dealt with yet.
+    loss: Option<Loss>,
     is_gone: bool,
     counts: Counts,
 }
 
 impl ChatGuest {
-    /// A connection after both hellos.
+    /// The connection of this room after both hellos. It begins with [`crate::media::MediaCommand::GoOn`].
     #[must_use]
-    pub fn new(connection: Connection, requests: Receiver<Request>, told: Sender<Told>) -> Self {
+    pub fn new(
+        room: RoomId,
+        connection: Connection,
+        requests: Receiver<Request>,
+        told: Sender<Told>,
+    ) -> Self {
         Self {
             connection,
             requests,
             told,
             ports: Vec::new(),
+            room,
             is_open: false,
-            fence: Some(Time::ZERO),
+            is_fenced: true,
+            held: None,
             is_read: true,
             is_due: false,
+            owes_flush: false,
             retry: None,
             next_ping: Time::ZERO,
             was_heard: true,
             was_pinged: false,
+            loss: None,
             is_gone: false,
             counts: Counts::default(),
         }
@@ -141,7 +157,6 @@ impl ChatGuest {
     pub(super) fn settle(&mut self, ports: Vec<u32>, now: Time) {
         self.ports = ports;
         self.next_ping = now + PING;
-        self.fence = Some(now + LOOK);
     }
 
     pub(super) const fn is_gone(&self) -> bool {
@@ -150,7 +165,7 @@ impl ChatGuest {
 
     /// Whether the server may be sent audio: the room has said what comes before it.
     pub(super) const fn is_open(&self) -> bool {
-        self.is_open && !self.is_gone
+        self.is_open && self.loss.is_none() && !self.is_gone
     }
 
     pub(super) fn take_counts(&mut self) -> Counts {
@@ -158,7 +173,7 @@ impl ChatGuest {
     }
 
     pub(super) fn next_timeout(&self) -> Time {
-        [self.retry, self.fence].into_iter().flatten().fold(self.next_ping, Time::min)
+        [self.retry, self.held].into_iter().flatten().fold(self.next_ping, Time::min)
     }
 
     /// Takes what waits in its queue.
@@ -166,15 +181,26 @@ impl ChatGuest {
         // There is no more than the queue holds.
         for _ in 0..self.requests.len() + 1 {
             match self.requests.try_recv() {
-                Ok(Request::Text(text)) => {
+                Ok(Request(text)) => {
                     let said = self.connection.send_text(&text, random.next());
                     self.counts.stalled += u64::from(!said);
                 }
-                Ok(Request::GoOn) => (self.is_open, self.fence) = (true, None),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => return self.leave(NORMAL, random),
             }
         }
+    }
+
+    /// The last text was dealt with, or that the server is there. Returns whether it was this room that said so, and not one
+    /// that was there before.
+    pub(super) fn handle_go_on(&mut self, room: RoomId, random: &Random) -> bool {
+        let is_ours = room == self.room;
+        if is_ours {
+            // What the room said before goes first.
+            self.handle_nudge(random);
+            (self.is_open, self.is_fenced) = (true, false);
+        }
+        is_ours
     }
 
     /// Bytes came.
@@ -185,29 +211,24 @@ impl ChatGuest {
 
     /// No more will come.
     pub(super) fn handle_end(&mut self, loss: Loss) {
-        if !self.is_gone {
-            self.is_gone = true;
-            self.tell(Told::Lost(loss));
-        }
+        self.loss.get_or_insert(loss);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, random: &Random) {
-        self.retry.take_if(|retry| *retry <= now);
-        if self.fence.is_some_and(|look| look <= now) {
-            self.fence = Some(now + LOOK);
-            self.handle_nudge(random);
-        }
+        self.owes_flush |= self.retry.take_if(|retry| *retry <= now).is_some();
+        self.held.take_if(|until| *until <= now);
         if now < self.next_ping {
             return;
         }
-        if !self.was_heard && self.was_pinged {
+        self.next_ping = now + PING;
+        let was_heard = std::mem::take(&mut self.was_heard);
+        if !was_heard && self.was_pinged {
             return self.handle_end(Loss::Silent);
         }
-        self.was_pinged = !std::mem::take(&mut self.was_heard);
+        self.was_pinged = !was_heard;
         if self.was_pinged {
             self.connection.send_ping(random.next());
         }
-        self.next_ping = now + PING;
     }
 
     /// Sends what the device said.
@@ -216,20 +237,26 @@ impl ChatGuest {
         self.counts.stalled += u64::from(!said);
     }
 
-    /// Reads what came and is not held back, after any input. Audio goes to `heard`, with the server's timestamp.
+    /// Reads what came and is not held back, after any input. Audio goes to `heard`, with the server's timestamp, which says
+    /// whether more may come.
     pub(super) fn drain(
         &mut self,
         now: Time,
         random: &Random,
         mut errand: impl FnMut(Errand),
-        mut heard: impl FnMut(&[u8], u32),
+        mut heard: impl FnMut(&[u8], u32) -> bool,
     ) {
-        while self.fence.is_none() && !self.is_gone {
+        while !self.is_fenced && self.held.is_none() && !self.is_gone {
             match self.connection.poll_event(|| random.next()) {
-                Ok(Some(Event::Audio { timestamp, opus })) => heard(opus, timestamp),
+                Ok(Some(Event::Audio { timestamp, opus })) => {
+                    if !heard(opus, timestamp) {
+                        self.held = Some(now + PATIENCE);
+                        self.counts.held += 1;
+                    }
+                }
                 Ok(Some(Event::Text(text))) => {
                     let told = Told::Text(text.to_vec());
-                    self.fence = Some(now + LOOK);
+                    self.is_fenced = true;
                     self.tell(told);
                 }
                 Ok(Some(Event::Bad)) => self.counts.bad += 1,
@@ -237,7 +264,11 @@ impl ChatGuest {
                     self.tell(Told::Closed(code));
                     self.leave(NORMAL, random);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    let Some(loss) = self.loss.take() else { break };
+                    self.is_gone = true;
+                    self.tell(Told::Lost(loss));
+                }
                 Err(error) => {
                     self.tell(Told::Lost(error.into()));
                     self.leave(error.close_code(), random);
@@ -245,14 +276,15 @@ impl ChatGuest {
             }
         }
         let Some(&port) = self.ports.first().filter(|_| !self.is_gone) else { return };
-        let wants = match self.fence {
-            Some(_) => self.connection.waiting() < AHEAD,
-            None => self.connection.wants_input(),
-        };
+        if self.loss.is_some() {
+            return;
+        }
+        let waits = self.is_fenced || self.held.is_some();
+        let wants = if waits { self.connection.waiting() < AHEAD } else { self.connection.wants_input() };
         if std::mem::replace(&mut self.is_read, wants) != wants {
             errand(if wants { Errand::Resume(port) } else { Errand::Pause(port) });
         }
-        let is_due = self.retry.is_none() && !self.connection.output().is_empty();
+        let is_due = self.retry.is_none() && (self.owes_flush || !self.connection.output().is_empty());
         if is_due && !std::mem::replace(&mut self.is_due, true) {
             errand(Errand::Write(port));
         }
@@ -260,7 +292,7 @@ impl ChatGuest {
 
     /// The thread writes what there is to be written.
     pub(super) fn write(&mut self, now: Time, write: impl FnOnce(&[u8]) -> io::Result<Written>) {
-        self.is_due = false;
+        (self.is_due, self.owes_flush) = (false, false);
         match write(self.connection.output()) {
             Ok(Written { count, is_flushed }) => {
                 self.connection.consume_output(count);

@@ -20,6 +20,7 @@ use super::random::Random;
 use super::stream::{Stream, Written};
 use super::uplink::Heard;
 use super::voices::Said;
+use crate::room::RoomId;
 
 /// What a lane is handed.
 pub struct Arrival {
@@ -149,6 +150,14 @@ impl Guest {
         }
     }
 
+    /// This room has dealt with what it was told. Returns whether it is its own.
+    pub(super) fn handle_go_on(&mut self, room: RoomId, random: &Random) -> bool {
+        match self {
+            Self::LiveKit(_) => false,
+            Self::Chat(guest) => guest.handle_go_on(room, random),
+        }
+    }
+
     /// A datagram came on one of its ports.
     pub(super) fn handle_datagram(&mut self, now: Time, port: u32, from: SocketAddr, datagram: &[u8]) {
         if let Self::LiveKit(guest) = self {
@@ -192,16 +201,17 @@ impl Guest {
         }
     }
 
-    /// Does what it wants, after any input. What comes from the room goes to `word`.
+    /// Does what it wants, after any input. What comes from the room goes to `word`, which says whether more may come at
+    /// once: a chat server can wait.
     pub(super) fn drain(
         &mut self,
         now: Time,
         random: &Random,
         errand: impl FnMut(Errand),
-        mut word: impl FnMut(Word<'_>),
+        mut word: impl FnMut(Word<'_>) -> bool,
     ) {
         match self {
-            Self::LiveKit(guest) => guest.drain(now, errand, |said| word(Word::Voice(said))),
+            Self::LiveKit(guest) => guest.drain(now, errand, |said| _ = word(Word::Voice(said))),
             Self::Chat(guest) => {
                 guest.drain(now, random, errand, |opus, stamp| word(Word::Packet(opus, stamp)))
             }

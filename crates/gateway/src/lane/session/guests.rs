@@ -16,6 +16,7 @@ use crate::lane::stream::Written;
 use crate::lane::uplink::Heard;
 use crate::lane::voices::Said;
 use crate::media::{MediaEvent, Route};
+use crate::room::RoomId;
 
 /// What a device says while its chat server is still being joined is kept for so long.
 const BACKLOG: Duration = Duration::from_secs(3);
@@ -31,7 +32,17 @@ impl Session {
         self.dismiss(shared);
         guest.settle(ports, self.rate, shared.now);
         self.guest = Some(guest);
-        self.handle_nudge(shared);
+        match self.may_go_on.take() {
+            Some(room) => self.handle_go_on(room, shared),
+            None => self.handle_nudge(shared),
+        }
+    }
+
+    /// The guest of this room may go on. It may still be on its way here, which is another than that of commands.
+    pub(super) fn handle_go_on(&mut self, room: RoomId, shared: &mut Shared<'_>) {
+        let mut is_here = false;
+        self.with_guest(shared, |guest, _, random| is_here = guest.handle_go_on(room, random));
+        self.may_go_on = (!is_here).then_some(room);
     }
 
     /// There is something in the queues of its guest.
@@ -82,8 +93,11 @@ impl Session {
             self.with_guest(shared, |guest, now, random| guest.publish(now, heard, timestamp, random));
         } else if self.route == Route::Chat {
             let duration = Duration::from_micros(heard.frames.duration_us().into());
-            while self.backlog.duration() + duration > BACKLOG && self.backlog.drop_head().is_some() {}
-            self.backlog.push(heard.opus, duration, timestamp, shared.budget);
+            while self.backlog.duration() + duration > BACKLOG && self.backlog.drop_head().is_some() {
+                shared.totals.unkept += 1;
+            }
+            let is_kept = self.backlog.push(heard.opus, duration, timestamp, shared.budget);
+            shared.totals.unkept += u64::from(!is_kept);
         }
     }
 
@@ -102,9 +116,14 @@ impl Session {
             |errand| errands.push_back(errand),
             |word| match word {
                 Word::Packet(opus, timestamp) => self.push_downlink(opus, timestamp, shared),
-                Word::Voice(Said::Began) => self.downlink.announce_again(),
-                Word::Voice(Said::Opus(opus)) => self.push_downlink(opus, micros(due), shared),
-                Word::Voice(Said::Ended) => shared.reports.insist(self.media, MediaEvent::DownlinkEnded),
+                Word::Voice(said) => {
+                    match said {
+                        Said::Began => self.downlink.announce_again(),
+                        Said::Opus(opus) => _ = self.push_downlink(opus, micros(due), shared),
+                        Said::Ended => shared.reports.insist(self.media, MediaEvent::DownlinkEnded),
+                    }
+                    true
+                }
             },
         );
         *shared.errands = errands;

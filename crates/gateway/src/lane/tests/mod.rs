@@ -16,7 +16,7 @@ use evenkeel_core::packet::{HEADER_LEN, Header};
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{FrameDuration, SampleRate, Time};
 
-use super::guest::chat::{Request, Told};
+use super::guest::chat::Told;
 use super::*;
 use crate::fuzz::FarEnd;
 use crate::media::{
@@ -49,6 +49,8 @@ pub(super) struct Device {
     opener: Opener,
     /// Its chat server, if its route has one.
     pub(super) server: Option<FarEnd>,
+    /// Its lane reads what the server says.
+    pub(super) is_read: bool,
     /// Arrived: when, the header, the Opus packet.
     pub(super) heard: Vec<(Time, Header, Vec<u8>)>,
 }
@@ -145,6 +147,7 @@ impl Rig {
             sealer: Sealer::new(&keys, Direction::Uplink, 0),
             opener: Opener::new(&keys, Direction::Downlink, PayloadKind::Opus),
             server: None,
+            is_read: true,
             heard: Vec::new(),
         });
         let has_server = open.route == Route::Chat;
@@ -166,12 +169,13 @@ impl Rig {
 
     /// Its room has dealt with the last text.
     pub(super) fn go_on(&mut self, n: usize) {
-        self.ask(n, Request::GoOn);
+        self.command(n, FarEnd::GO_ON);
     }
 
-    pub(super) fn ask(&mut self, n: usize, request: Request) {
+    /// Its room says this to it.
+    pub(super) fn ask(&mut self, n: usize, text: &str) {
         if let Some(server) = &self.devices[n].server {
-            server.ask(request);
+            server.ask(text);
         }
         self.command(n, MediaCommand::Nudge);
     }
@@ -197,10 +201,15 @@ impl Rig {
     /// As a thread would whose sockets take all there is.
     pub(super) fn run_errands(&mut self) {
         while let Some(errand) = self.lane.poll_errand() {
-            if let Errand::Write(port) = errand {
-                let Device { media, server, .. } = &mut self.devices[port as usize];
-                let server = server.as_mut().expect("only servers are written to");
-                self.lane.write_guest(self.now, *media, |bytes| server.take(bytes, usize::MAX));
+            match errand {
+                Errand::Write(port) => {
+                    let Device { media, server, .. } = &mut self.devices[port as usize];
+                    let server = server.as_mut().expect("only servers are written to");
+                    self.lane.write_guest(self.now, *media, |bytes| server.take(bytes, usize::MAX));
+                }
+                Errand::Pause(port) => self.devices[port as usize].is_read = false,
+                Errand::Resume(port) => self.devices[port as usize].is_read = true,
+                _ => {}
             }
         }
     }

@@ -158,9 +158,12 @@ fn neighbours_leave_together() {
 #[test]
 fn the_queue_is_bounded_and_the_oldest_goes_first() {
     let (mut rig, n) = flowing(Route::Chat);
+    // What does not leave yet is not waited for.
+    rig.command(n, MediaCommand::Gate(Gate::Hold));
     for i in 0..2100u32 {
         rig.downlink(n, silk60(true, i as u8), i);
     }
+    rig.command(n, FLOW);
     rig.run(Duration::from_secs(130));
     assert_eq!(rig.devices[n].heard.len(), 2000, "120 s of 60 ms");
     assert_eq!(rig.devices[n].heard_fills()[0], 100);

@@ -3,6 +3,7 @@
 use super::guest::chat::Loss;
 use super::*;
 use crate::chat::wire::WireError;
+use crate::room::RoomId;
 
 /// A session whose server has joined and whose room knows of it, at time 0.
 fn joined() -> (Rig, usize) {
@@ -47,7 +48,7 @@ fn what_the_device_says_before_the_server_is_there_reaches_it_behind_the_first_t
     rig.join(n);
     rig.say(n, &silk60(true, 60));
     assert!(frames(&mut rig, n).is_empty(), "not before the room said so");
-    rig.ask(n, Request::Text("listen".into()));
+    rig.ask(n, "listen");
     rig.go_on(n);
     let written = frames(&mut rig, n);
     assert_eq!(written[0], (0x81, b"listen".to_vec()));
@@ -86,13 +87,68 @@ fn behind_a_text_audio_waits_until_the_call_has_dealt_with_it() {
 }
 
 #[test]
-fn a_nudge_that_was_lost_is_made_up_for() {
+fn what_came_before_the_end_of_a_connection_is_heard_before_it() {
     let (mut rig, n) = joined();
-    rig.server_says(n, &[text("one"), text("two")].concat());
-    assert_eq!(words(&mut rig, n), ["one"]);
-    rig.devices[n].server.as_ref().unwrap().ask(Request::GoOn);
+    rig.command(n, FLOW);
+    let said = [text("stop"), FarEnd::say_audio(0, &silk60(true, 1)), FarEnd::say(0x88, &[3, 0xe8])];
+    rig.server_says(n, &said.concat());
+    rig.lane.handle_guest_end(rig.now, rig.devices[n].media, Loss::Ended);
+    assert_eq!(words(&mut rig, n), ["stop"]);
+    rig.go_on(n);
+    assert_eq!(words(&mut rig, n), ["closed Some(1000)"]);
     rig.run(MS * 100);
-    assert_eq!(words(&mut rig, n), ["two"]);
+    assert_eq!(rig.devices[n].heard_fills(), [1]);
+}
+
+#[test]
+fn what_one_room_had_to_say_of_its_server_is_not_said_of_the_next() {
+    let (mut rig, n) = joined();
+    rig.server_says(n, &text("hello"));
+    rig.join(n);
+    rig.server_says(n, &text("other"));
+    rig.command(n, MediaCommand::GoOn(RoomId(7)));
+    assert_eq!(words(&mut rig, n), [""; 0]);
+    rig.go_on(n);
+    assert_eq!(words(&mut rig, n), ["other"]);
+}
+
+#[test]
+fn a_story_told_at_once_is_played_to_its_end() {
+    let (mut rig, n) = joined();
+    rig.command(n, FLOW);
+    rig.say(n, &silk60(true, 0));
+    // Four minutes: twice as long as anything is queued.
+    let mut story: Vec<u8> =
+        (0..4000u32).flat_map(|i| FarEnd::say_audio(i * 60, &silk60(true, i as u8))).collect();
+    for _ in 0..4100 * 60 / 20 {
+        rig.run_errands();
+        if rig.devices[n].is_read && !story.is_empty() {
+            let rest = story.split_off(story.len().min(4096));
+            rig.server_says(n, &std::mem::replace(&mut story, rest));
+        }
+        assert!(rig.lane.report().queued_bytes < 64 << 10);
+        rig.run(MS * 20);
+    }
+    let fills = (0..4000u32).map(|i| i as u8).collect::<Vec<_>>();
+    assert!(rig.devices[n].heard_fills() == fills, "{} were heard", rig.devices[n].heard.len());
+    assert!(rig.lane.report().rooms_held > 100);
+}
+
+#[test]
+fn what_a_stream_kept_is_flushed_though_nothing_more_is_said() {
+    let (mut rig, n) = joined();
+    rig.ask(n, "listen");
+    let Some(Errand::Write(_)) = rig.lane.poll_errand() else { panic!("there is something to say") };
+    let media = rig.devices[n].media;
+    // TLS takes all, and cannot send it.
+    rig.lane.write_guest(rig.now, media, |bytes| Ok(Written { count: bytes.len(), is_flushed: false }));
+    assert!(rig.lane.poll_errand().is_none());
+    rig.now = rig.now + MS * 20;
+    rig.lane.handle_timeout(rig.now);
+    let Some(Errand::Write(_)) = rig.lane.poll_errand() else { panic!("it is asked again") };
+    rig.lane.write_guest(rig.now, media, |bytes| Ok(Written { count: bytes.len(), is_flushed: true }));
+    rig.run(MS * 100);
+    assert!(rig.lane.poll_errand().is_none());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::connect::{self, Bearer, ConnectError, Headers, Joined};
 use super::servers::Servers;
 use super::text::{self, ServerText};
+use crate::call::SETTLED;
 use crate::control::Clock;
 use crate::device::limits::{Bucket, Rate};
 use crate::entropy;
@@ -23,7 +24,7 @@ use crate::lane::guest::{Arrival, Guest, Link};
 use crate::media::{MediaId, MediaPlane};
 use crate::ops::counters::Counter;
 use crate::ops::registry::Registry;
-use crate::room::way::Way;
+use crate::room::way::{RETRY, Way};
 use crate::room::{Join, RoomCommand, RoomEvent, RoomId};
 
 /// What the chat server rooms of all calls share.
@@ -40,8 +41,7 @@ pub struct WebSocketRooms {
 }
 
 /// Texts of a server; a reply has one a sentence. One that says more waits for its turn, and its audio with it. The burst
-/// fits what may wait for a device ([`crate::control::OUTLET_CAPACITY`]), so that a server that floods does not cost a
-/// device its connection.
+/// fits what may wait for a device ([`crate::control::OUTLET_CAPACITY`]), and a device that reads can read so many a second.
 const TEXT_RATE: Rate = Rate { burst: 40, per_second: 40.0 };
 /// How long a server over that rate waits before it is looked at again.
 const TEXT_PAUSE: Duration = Duration::from_millis(25);
@@ -75,6 +75,8 @@ enum State {
 
 /// A server whose connection lives in the lane.
 struct Open {
+    url: String,
+    since: Time,
     way: Way<Request>,
     told: Receiver<Told>,
     texts: Bucket,
@@ -130,19 +132,25 @@ impl WebSocketRoom {
     }
 
     fn leave(&mut self, id: RoomId) {
-        self.leaving = Some((id, self.close()));
+        self.leaving = Some((id, self.close(false)));
     }
 
     /// Closes what there is, politely but not for long.
-    fn close(&mut self) -> JoinHandle<()> {
+    fn close(&mut self, is_lost: bool) -> JoinHandle<()> {
+        let now = self.rooms.clock.now();
         match std::mem::replace(&mut self.state, State::Apart) {
-            State::Open { open: Open { way, told, .. }, .. } => {
+            State::Open { open: Open { url, since, way, told, .. }, .. } => {
+                // One that greets and goes away serves calls no better than one that is not there.
+                if is_lost && now.since(since) < SETTLED {
+                    self.rooms.servers.failed(&url, now);
+                } else {
+                    self.rooms.servers.succeeded(&url);
+                }
                 way.close();
                 tokio::spawn(close_politely(told))
             }
             // Dropping the attempt ends it.
             State::Connecting { url, since, .. } => {
-                let now = self.rooms.clock.now();
                 if now.since(since) >= SLOW {
                     self.rooms.servers.failed(&url, now);
                 }
@@ -155,7 +163,7 @@ impl WebSocketRoom {
     fn say(&self, to: RoomId, text: String) {
         if let State::Open { id, open } = &self.state
             && *id == to
-            && !open.way.ask(Request::Text(text))
+            && !open.way.ask(Request(text))
         {
             self.registry.counters.add(Counter::RoomStalled);
         }
@@ -190,7 +198,7 @@ impl WebSocketRoom {
                 }
                 Came::Event(id, event) => {
                     if matches!(event, RoomEvent::Lost | RoomEvent::Ended) {
-                        self.close();
+                        self.close(matches!(event, RoomEvent::Lost));
                     }
                     return (id, event);
                 }
@@ -206,10 +214,9 @@ impl WebSocketRoom {
         let now = self.rooms.clock.now();
         match result {
             Ok(Joined { stream, connection, session_id }) => {
-                self.rooms.servers.succeeded(&url);
                 let (requests, asked) = mpsc::channel(REQUESTS);
                 let (tell, told) = mpsc::channel(TOLD);
-                let guest = Guest::Chat(Box::new(ChatGuest::new(connection, asked, tell)));
+                let guest = Guest::Chat(Box::new(ChatGuest::new(id, connection, asked, tell)));
                 let links = vec![Link::Stream(stream)];
                 if !self.plane.attach(media, Box::new(Arrival { guest, links })) {
                     tracing::warn!("a lane takes no more rooms at the moment");
@@ -218,8 +225,10 @@ impl WebSocketRoom {
                 let way = Way::new(requests, Arc::clone(&self.plane), media);
                 let texts = Bucket::new(TEXT_RATE, now);
                 // The lane begins once the call knows that the room is there.
-                self.state =
-                    State::Open { id, open: Open { way, told, texts, owes_word: true, has_waited: false } };
+                self.state = State::Open {
+                    id,
+                    open: Open { url, since: now, way, told, texts, owes_word: true, has_waited: false },
+                };
                 Some((id, RoomEvent::Ready { session_id }))
             }
             Err(error) => {
@@ -243,15 +252,16 @@ impl State {
         match self {
             Self::Apart => std::future::pending().await,
             Self::Connecting { attempt, .. } => Came::Joined(attempt.as_mut().await),
-            Self::Open { id, open } => Came::Event(*id, open.next(rooms.clock, registry).await),
+            Self::Open { id, open } => Came::Event(*id, open.next(*id, rooms.clock, registry).await),
         }
     }
 }
 
 impl Open {
-    async fn next(&mut self, clock: Clock, registry: &Registry) -> RoomEvent {
+    async fn next(&mut self, id: RoomId, clock: Clock, registry: &Registry) -> RoomEvent {
         loop {
-            // What the call did with the last text is on its way to the lane before this is.
+            // What the call did with the last text is on its way to the lane before this is: in the same queue, and a
+            // call whose commands wait for a place in it does not get here.
             if self.owes_word {
                 while !self.texts.take(TEXT_RATE, clock.now()) {
                     if !std::mem::replace(&mut self.has_waited, true) {
@@ -259,8 +269,10 @@ impl Open {
                     }
                     tokio::time::sleep(TEXT_PAUSE).await;
                 }
+                while !self.way.go_on(id) {
+                    tokio::time::sleep(RETRY).await;
+                }
                 (self.owes_word, self.has_waited) = (false, false);
-                self.way.ask(Request::GoOn);
             }
             match self.told.recv().await {
                 Some(Told::Text(said)) => {

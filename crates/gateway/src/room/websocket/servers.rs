@@ -55,7 +55,7 @@ impl Servers {
         Some(state.servers[at].url.clone())
     }
 
-    /// A call reached this server.
+    /// A call went well with this server.
     pub fn succeeded(&self, url: &str) {
         if let Some(server) = self.state().servers.iter_mut().find(|server| server.url == url) {
             server.failures = 0;
@@ -63,7 +63,7 @@ impl Servers {
         }
     }
 
-    /// A call could not reach this server. Failures of calls that began together count as one.
+    /// A call could not reach this server, or lost it at once. Failures of calls that began together count as one.
     pub fn failed(&self, url: &str, now: Time) {
         if let Some(server) = self.state().servers.iter_mut().find(|server| server.url == url)
             && server.banned_until <= now
