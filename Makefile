@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm page page-bench
+.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm page page-bench install
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -105,6 +105,11 @@ page: ## Build the page's WebAssembly modules, which the gateway carries; run an
 page-bench: ## Measure the page in Chromium: PESQ of the echo, round trip, underruns and garbage; some minutes
 	tools/install build wasm quality
 	tools/wasm page-bench $(PAGE_BENCH_FLAGS)
+
+PREFIX ?= /usr/local
+
+install: release ## Put the program where the system has such: PREFIX (default /usr/local)
+	install -D -m 755 $(EVENKEEL) $(DESTDIR)$(PREFIX)/bin/evenkeel
 
 release:
 	tools/install build

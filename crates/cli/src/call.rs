@@ -150,7 +150,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let bar = terminal::progress(None, args.json);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let held = call::run(&config, speech).map_err(|error| Failure::machine(reach(&args.server, &error)))?;
+    let held = call::run(&config, speech)
+        .map_err(|error| Failure::machine(reach(&args.server, args.credentials.key.is_some(), &error)))?;
     bar.finish_and_clear();
     let listened = listener::listen(&held, jitter(args, &held)?).map_err(Failure::machine)?;
     let mut report = Report::new(&held.report, listened);
@@ -200,11 +201,14 @@ fn write(args: &Args, held: &Held, kind: Kind, path: &std::path::Path) -> Result
     Ok(closed.far.map(|far| far.played_samples as f64 / 48_000.0))
 }
 
-fn reach(server: &str, error: &evenkeel_device::DeviceError) -> String {
+fn reach(server: &str, has_key: bool, error: &evenkeel_device::DeviceError) -> String {
     use evenkeel_device::DeviceError::{Io, Refused};
     match error {
         Io { error: io, .. } if io.kind() == std::io::ErrorKind::ConnectionRefused => {
             format!("no gateway listens on {server}: start one with `evenkeel serve`, or give --server")
+        }
+        Refused { code: 4 | 5 } if has_key => {
+            format!("{error}: it has another signature key than the one that was given (--key)")
         }
         Refused { code: 4 | 5 } => {
             format!("{error}: give its signature key (--key), or --client-id and --password")
@@ -216,7 +220,10 @@ fn reach(server: &str, error: &evenkeel_device::DeviceError) -> String {
 fn silence(held: &Held) -> String {
     let server = held.session.server;
     if held.report.messages.is_empty() {
-        format!("no reply came; are datagrams to {server} let through, and does the recording hold a voice?")
+        format!(
+            "no reply came: are datagrams to {server} let through, does the recording hold a voice, and did the room come \
+             about? The gateway's dashboard and log say"
+        )
     } else {
         format!("a reply was announced, but no audio came from {server}")
     }

@@ -97,6 +97,9 @@ pub(crate) fn run(args: &Args, duration: Duration, output: &Output<'_>) -> Resul
         Some(failure) if report.devices.failed == report.devices.devices => {
             Err(Failure::machine(format!("no device could stay: {failure}")))
         }
+        _ if report.devices.sent > 0 && report.devices.heard.packets == 0 => {
+            Err(Failure::machine("nothing was heard: does the gateway run with room.loopback=true?"))
+        }
         _ => Ok(()),
     }
 }

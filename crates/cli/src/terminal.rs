@@ -21,7 +21,7 @@ pub(crate) fn progress(seconds: Option<u64>, hidden: bool) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(seconds, target);
     let style = match seconds {
         Some(_) => ProgressStyle::with_template("{wide_bar} {pos}/{len} s, {eta} to go"),
-        None => ProgressStyle::with_template("{spinner} {pos} s, {elapsed} gone"),
+        None => ProgressStyle::with_template("{spinner} {elapsed}"),
     };
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style).with_finish(ProgressFinish::AndClear)

@@ -140,7 +140,7 @@ async fn hold(config: &CallConfig, speech: Speech) -> Result<Held, DeviceError> 
     let (tell, said_all) = mpsc::channel(1);
     let media = Media::new(config, &session, speech, tell)?;
     let (orders, waker, start) = (Arc::clone(&media.orders), media.waiter.waker(), media.start);
-    let wanted = MediaThread { name: "call".to_owned(), core: None, real_time: None };
+    let wanted = MediaThread { name: "call".to_owned(), core: None, real_time: Some(1) };
     let (thread, _) = spawn(wanted, move || media.run()).map_err(DeviceError::io("a thread"))?;
     let order = |order| {
         orders.push(order);

@@ -14,7 +14,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::queue::{Departed, EventReceiver, EventSender, events};
 use crate::lane::guest::Arrival;
-use crate::room::RoomId;
 
 /// One media session: the sealed UDP stream of one `hello`. A call has at most one open at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -220,6 +219,10 @@ pub enum Gate {
     Discard,
 }
 
+/// The end of a room that lives beside a session; ties a command to the one it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestId(pub u32);
+
 /// Counts the replies of a session; ties a mark to the reply it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplyId(pub u32);
@@ -251,8 +254,8 @@ pub enum MediaCommand {
     /// There is something in the queues of its guest ([`Route::takes_guests`] only).
     Nudge,
     /// What this chat server said last was dealt with, or that it is there: read on. In the same queue as what was made of
-    /// it, so that no audio behind it comes before that. Has no effect on the guest of another room.
-    GoOn(RoomId),
+    /// it, so that no audio behind it comes before that. Has no effect on another guest.
+    GoOn(GuestId),
 }
 
 /// An Opus packet that a lane passes on, in place, because a lane does not allocate.

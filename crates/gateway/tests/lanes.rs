@@ -16,11 +16,11 @@ use evenkeel_gateway::lane::guest::chat::{ChatGuest, Told};
 use evenkeel_gateway::lane::guest::{Arrival, Guest, Link};
 use evenkeel_gateway::lane::stream::Stream;
 use evenkeel_gateway::lane::{Lanes, PlaneConfig};
+use evenkeel_gateway::media::GuestId;
 use evenkeel_gateway::media::{
     DownlinkFormat, Encryption, EventReceiver, Gate, MediaCommand, MediaEvent, MediaId, MediaPlane, Open,
     PlaceError, Placement, Route, SendError, SessionKey, SourcePolicy, Transport,
 };
-use evenkeel_gateway::room::RoomId;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -245,10 +245,10 @@ async fn a_chat_server_hears_and_speaks_with_tls_and_without() {
         let (stream, mut server) = connection(tls);
         let (_requests, asked) = tokio::sync::mpsc::channel(4);
         let (tell, mut told) = tokio::sync::mpsc::channel(4);
-        let guest = Guest::Chat(Box::new(ChatGuest::new(RoomId(3), Connection::default(), asked, tell)));
+        let guest = Guest::Chat(Box::new(ChatGuest::new(GuestId(3), Connection::default(), asked, tell)));
         let arrival = Arrival { guest, links: vec![Link::Stream(stream)] };
         assert!(plane.attach(device.media, Box::new(arrival)));
-        plane.send(device.media, MediaCommand::GoOn(RoomId(3))).unwrap();
+        plane.send(device.media, MediaCommand::GoOn(GuestId(3))).unwrap();
         device.say(9);
         assert!(matches!(next(&mut events[0]).await, MediaEvent::FirstDatagram { .. }));
         // Head, mask, header, packet.

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::listener::Listened;
 
+/// From here on, gaps may be the caller's own.
+const OWN_LATENESS_MS: f64 = 5.0;
+
 /// See the [module](self).
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
@@ -37,16 +40,17 @@ impl<'a> Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let call = self.call;
-        let ms = |time: Option<f64>| time.map_or("never".to_owned(), |ms| format!("{ms:.1} ms"));
         let heard = &call.heard;
         let expected = (heard.packets + heard.lost).max(1);
-        writeln!(f, "hello answered     {}", ms(Some(call.hello_ms)))?;
-        writeln!(
-            f,
-            "first audio        {} after the first word, {} after the last before it",
-            ms(call.first_audio_ms),
-            ms(call.answer_ms)
-        )?;
+        writeln!(f, "hello answered     {:.1} ms", call.hello_ms)?;
+        match call.first_audio_ms {
+            Some(first) => write!(f, "first audio        {first:.1} ms after the first word")?,
+            None => write!(f, "first audio        none came")?,
+        }
+        if let Some(answer) = call.answer_ms {
+            write!(f, ", {answer:.1} ms after the last before it")?;
+        }
+        writeln!(f)?;
         writeln!(
             f,
             "said               {} packets, {} lost by the simulated network; itself late by {:.1} ms at most",
@@ -66,6 +70,13 @@ impl fmt::Display for Report<'_> {
             "gaps               {:.3} % over 5 ms too long; p50 {:.2}, p99 {:.2}, max {:.2} ms, jitter (stdev) {:.3} ms",
             heard.gaps_over_percent, heard.gap_ms.p50, heard.gap_ms.p99, heard.gap_ms.max, heard.gap_stdev_ms
         )?;
+        if call.own_lateness_ms > OWN_LATENESS_MS {
+            write!(
+                f,
+                "\n                   (this machine woke the caller itself up to {:.0} ms late; how late the gateway was is on its dashboard)",
+                call.own_lateness_ms
+            )?;
+        }
         let Listened { played, lost, late, recovered, concealed_ms, delay_ms, .. } = self.listener;
         write!(
             f,

@@ -67,9 +67,6 @@ impl fmt::Display for Report {
                 "\n{:.4} % of gaps over 65 ms, jitter (stdev of gaps) {:.3} ms",
                 r.heard.gaps_over_percent, r.heard.gap_stdev_ms
             )?;
-            if r.echoed == 0 {
-                writeln!(f, "nothing came back: does the gateway run with room.loopback=true?")?;
-            }
         }
         match &self.gateway {
             None => write!(f, "gateway: no figures (see --operations); ")?,

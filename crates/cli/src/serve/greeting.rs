@@ -80,6 +80,9 @@ impl fmt::Display for Greeting {
         for page in &s.pages {
             writeln!(f, "  {:<11}{page}", "page")?;
         }
+        if s.pages.is_empty() && !(s.web.is_empty() && s.web_tls.is_empty()) {
+            writeln!(f, "  {:<11}off; see web.page", "page")?;
+        }
         if let Some(broker) = &s.broker {
             writeln!(f, "  {:<11}{broker}", "broker")?;
         }

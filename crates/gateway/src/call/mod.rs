@@ -24,7 +24,6 @@ use std::time::Duration;
 use evenkeel_core::units::Time;
 use serde_json::Value;
 
-pub use self::room::SETTLED;
 use self::session::{Reply, RoomLink, Session};
 use crate::device::answer;
 use crate::device::mcp::{DeviceMcp, McpConfig, McpError, Token};
@@ -217,7 +216,7 @@ impl EndReason {
             Self::RoomEnded => "room_ended",
             Self::RoomGone => "room_gone",
             Self::Idle => "idle",
-            Self::MqttGone => "mqtt_gone",
+            Self::MqttGone => "connection_gone",
             Self::Draining => "draining",
             Self::MediaFailed => "media_failed",
             Self::KeyExhausted => "key_exhausted",

@@ -1,16 +1,11 @@
 //! What the room says, and how it is joined, lost and joined anew.
 
-use std::time::Duration;
-
 use evenkeel_core::units::Time;
 
 use super::session::{Outage, Reply, RoomLink};
 use super::{Call, EndReason, Note, Output};
 use crate::device::message::Message;
-use crate::room::{RoomCommand, RoomEvent, RoomId, TtsState};
-
-/// A room that is lost again so soon is still away.
-pub const SETTLED: Duration = Duration::from_secs(5);
+use crate::room::{RoomCommand, RoomEvent, RoomId, SETTLED, TtsState};
 
 impl Call {
     /// The room said this. What a room says that is not, or no longer, the call's has no effect.

@@ -295,7 +295,7 @@ impl Actor {
                 self.hub.session(&self.profile.client, media, inbox);
                 let mac = self.profile.identity.client.mac;
                 let (name, now) = (self.room.name(), self.hub.clock.now());
-                self.hub.registry.began(media, mac, &open.session_id, name, now);
+                self.hub.registry.began(media, mac, &open.session_id, name, open.transport, now);
             }
             MediaCommand::Close => self.hub.session(&self.profile.client, media, None),
             _ => {}

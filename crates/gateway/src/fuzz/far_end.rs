@@ -9,8 +9,8 @@ use crate::chat::{Connection, wire};
 use crate::lane::guest::Guest;
 use crate::lane::guest::chat::{ChatGuest, Request, Told};
 use crate::lane::stream::Written;
+use crate::media::GuestId;
 use crate::media::MediaCommand;
-use crate::room::RoomId;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -22,14 +22,14 @@ pub struct FarEnd {
 
 impl FarEnd {
     /// What has the guest go on once the last text was dealt with.
-    pub const GO_ON: MediaCommand = MediaCommand::GoOn(RoomId(0));
+    pub const GO_ON: MediaCommand = MediaCommand::GoOn(GuestId(0));
 
     /// The far end, and the guest of which it is.
     #[must_use]
     pub fn new() -> (Self, Guest) {
         let (requests, asked) = mpsc::channel(64);
         let (tell, told) = mpsc::channel(4);
-        let guest = Guest::Chat(Box::new(ChatGuest::new(RoomId(0), Connection::default(), asked, tell)));
+        let guest = Guest::Chat(Box::new(ChatGuest::new(GuestId(0), Connection::default(), asked, tell)));
         (Self { requests: Some(requests), told, written: Vec::new() }, guest)
     }
 

@@ -19,11 +19,11 @@ use super::reports::{Peaks, Reports, Totals};
 use super::ring::{Budget, PacketRing};
 use super::stamps::Stamps;
 use super::uplink::{Heard, Refusal, Uplink};
+use crate::media::GuestId;
 use crate::media::{
     Departed, Encryption, Gate, MediaCommand, MediaEvent, MediaId, MediaStats, Open, OpusPacket, ReplyId,
     Route, STATS_INTERVAL, Transport,
 };
-use crate::room::RoomId;
 
 /// Sessions report together, this often: waking the control plane costs more than what it is told.
 const REPORT_SLOT: Duration = Duration::from_millis(100);
@@ -43,8 +43,8 @@ pub(super) struct Session {
     route: Route,
     parrot: Parrot,
     guest: Option<Guest>,
-    /// What its room said last, in case that came before it.
-    may_go_on: Option<RoomId>,
+    /// The one that may go on, if that was said before it came.
+    may_go_on: Option<GuestId>,
     /// What the device said that its chat server has yet to hear.
     backlog: PacketRing,
     /// What the device decodes at.
@@ -222,7 +222,7 @@ impl Session {
             MediaCommand::Mark(reply) => self.push_mark(reply, shared),
             MediaCommand::Route(route) => self.handle_route(route, shared),
             MediaCommand::Nudge => self.handle_nudge(shared),
-            MediaCommand::GoOn(room) => self.handle_go_on(room, shared),
+            MediaCommand::GoOn(id) => self.handle_go_on(id, shared),
             MediaCommand::Open(_) | MediaCommand::Close | MediaCommand::Uplink { .. } => {}
         }
     }

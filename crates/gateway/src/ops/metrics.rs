@@ -25,7 +25,7 @@ pub(super) fn render(hub: &Hub) -> String {
             "# HELP evenkeel_{name} {help}\n# TYPE evenkeel_{name} gauge\nevenkeel_{name} {value}"
         );
     };
-    gauge("devices_connected", "Devices connected over MQTT.", hub.connected() as f64);
+    gauge("devices_connected", "Devices connected, over MQTT or WebSocket.", hub.connected() as f64);
     gauge("calls", "Sessions that are open.", hub.registry.live() as f64);
     let totals = hub.registry.totals();
     for (name, help, value) in [

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::counters::Counters;
 use crate::call::{EndReason, Note};
 use crate::device::credentials::Mac;
-use crate::media::{MediaId, MediaStats};
+use crate::media::{MediaId, MediaStats, Transport};
 
 /// Four minutes of samples every [`crate::media::STATS_INTERVAL`].
 pub const MAX_SAMPLES: usize = 120;
@@ -42,6 +42,7 @@ struct CallRecord {
     mac: Mac,
     session_id: String,
     room: String,
+    transport: Transport,
     began: Time,
     ended: Option<(Time, EndReason)>,
     udp: Option<SocketAddr>,
@@ -84,6 +85,8 @@ pub struct CallView {
     pub seconds: f64,
     /// Why it ended, if it did.
     pub ended: Option<&'static str>,
+    /// How its audio travels: `udp` or `websocket`.
+    pub transport: &'static str,
     /// The device's UDP address, once seen.
     pub udp: Option<String>,
     /// Whether the room has joined.
@@ -123,12 +126,21 @@ impl Registry {
     }
 
     /// A session began.
-    pub fn began(&self, media: MediaId, mac: Mac, session_id: &str, room: &str, now: Time) {
+    pub fn began(
+        &self,
+        media: MediaId,
+        mac: Mac,
+        session_id: &str,
+        room: &str,
+        transport: Transport,
+        now: Time,
+    ) {
         let record = CallRecord {
             media,
             mac,
             session_id: session_id.to_owned(),
             room: room.to_owned(),
+            transport,
             began: now,
             ended: None,
             udp: None,
@@ -256,6 +268,7 @@ impl CallRecord {
             lane: self.media.lane,
             seconds: until.since(self.began).as_secs_f64(),
             ended: self.ended.map(|(_, reason)| reason.name()),
+            transport: self.transport.name(),
             udp: self.udp.map(|addr| addr.to_string()),
             room_ready: self.room_ready,
             speaking: self.speaking,
@@ -281,7 +294,14 @@ mod tests {
     fn a_call_is_shown_while_it_lives_and_traced_after_it_ended() {
         let registry = Registry::default();
         let second = |s| Time::from_millis(s * 1000);
-        registry.began(MEDIA, "aabbccddeeff".parse().unwrap(), "session-1", "echo", second(1));
+        registry.began(
+            MEDIA,
+            "aabbccddeeff".parse().unwrap(),
+            "session-1",
+            "echo",
+            Transport::Udp,
+            second(1),
+        );
         for n in 1..=2 * MAX_TRACE as u64 {
             let stats = MediaStats { received: 90 * n, lost: 10 * n, ..MediaStats::default() };
             registry.stats(MEDIA, stats, second(n));
@@ -298,7 +318,7 @@ mod tests {
         assert_eq!((view.ended, view.seconds, events.len()), (Some("idle"), 399.0, MAX_TRACE));
         for serial in 0..200 {
             let media = MediaId { lane: 0, serial };
-            registry.began(media, "aabbccddeeff".parse().unwrap(), "s", "echo", second(1));
+            registry.began(media, "aabbccddeeff".parse().unwrap(), "s", "echo", Transport::Udp, second(1));
             registry.note(Some(media), Note::SessionEnded(EndReason::Goodbye), second(2));
         }
         assert_eq!(registry.views(1000, true, second(3)).len(), MAX_ENDED);

@@ -8,6 +8,8 @@ pub mod livekit;
 mod way;
 pub mod websocket;
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::device::envelope::Envelope;
@@ -17,6 +19,9 @@ use crate::device::message::{AudioParams, Incoming};
 /// room still says is told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(pub u32);
+
+/// A room that is lost again so soon never really came.
+pub const SETTLED: Duration = Duration::from_secs(5);
 
 /// What a room needs to know of the device that joins.
 #[derive(Clone, Debug, PartialEq)]

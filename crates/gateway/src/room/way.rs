@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
-use crate::media::{MediaCommand, MediaId, MediaPlane, SendError};
-use crate::room::RoomId;
+use crate::media::{GuestId, MediaCommand, MediaId, MediaPlane, SendError};
 
 /// How long a lane that had no place for a command is left alone.
 pub(super) const RETRY: Duration = Duration::from_millis(5);
@@ -34,9 +33,9 @@ impl<R> Way<R> {
         taken
     }
 
-    /// This room's chat server may go on. `false` if the lane has no place for a command.
-    pub(super) fn go_on(&self, room: RoomId) -> bool {
-        !matches!(self.plane.send(self.media, MediaCommand::GoOn(room)), Err(SendError::Full(_)))
+    /// This guest may go on. `false` if the lane has no place for a command.
+    pub(super) fn go_on(&self, guest: GuestId) -> bool {
+        !matches!(self.plane.send(self.media, MediaCommand::GoOn(guest)), Err(SendError::Full(_)))
     }
 
     /// There will be no more requests from this end, which tells the guest that it was all once there is no other.

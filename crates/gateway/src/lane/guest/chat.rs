@@ -19,7 +19,7 @@ use crate::chat::wire::WireError;
 use crate::chat::{Connection, Event};
 use crate::lane::random::Random;
 use crate::lane::stream::{Stream, Written};
-use crate::room::RoomId;
+use crate::media::GuestId;
 
 /// How often a silent server is pinged; one that is silent for two in a row is lost.
 const PING: Duration = Duration::from_secs(20);
@@ -98,8 +98,7 @@ pub struct ChatGuest {
     requests: Receiver<Request>,
     told: Sender<Told>,
     ports: Vec<u32>,
-    /// Whose connection it is.
-    room: RoomId,
+    id: GuestId,
     /// The room knows that it is there.
     is_open: bool,
     /// A text is on its way to the room, and was not dealt with yet.
@@ -124,20 +123,15 @@ pub struct ChatGuest {
 }
 
 impl ChatGuest {
-    /// The connection of this room after both hellos. It begins with [`crate::media::MediaCommand::GoOn`].
+    /// A connection after both hellos. It begins with [`crate::media::MediaCommand::GoOn`].
     #[must_use]
-    pub fn new(
-        room: RoomId,
-        connection: Connection,
-        requests: Receiver<Request>,
-        told: Sender<Told>,
-    ) -> Self {
+    pub fn new(id: GuestId, connection: Connection, requests: Receiver<Request>, told: Sender<Told>) -> Self {
         Self {
             connection,
             requests,
             told,
             ports: Vec::new(),
-            room,
+            id,
             is_open: false,
             is_fenced: true,
             held: None,
@@ -191,10 +185,10 @@ impl ChatGuest {
         }
     }
 
-    /// The last text was dealt with, or that the server is there. Returns whether it was this room that said so, and not one
+    /// The last text was dealt with, or that the server is there. Returns whether it is this guest that is meant, and not one
     /// that was there before.
-    pub(super) fn handle_go_on(&mut self, room: RoomId, random: &Random) -> bool {
-        let is_ours = room == self.room;
+    pub(super) fn handle_go_on(&mut self, guest: GuestId, random: &Random) -> bool {
+        let is_ours = guest == self.id;
         if is_ours {
             // What the room said before goes first.
             self.handle_nudge(random);

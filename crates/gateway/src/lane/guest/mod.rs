@@ -20,7 +20,7 @@ use super::random::Random;
 use super::stream::{Stream, Written};
 use super::uplink::Heard;
 use super::voices::Said;
-use crate::room::RoomId;
+use crate::media::GuestId;
 
 /// What a lane is handed.
 pub struct Arrival {
@@ -150,11 +150,11 @@ impl Guest {
         }
     }
 
-    /// This room has dealt with what it was told. Returns whether it is its own.
-    pub(super) fn handle_go_on(&mut self, room: RoomId, random: &Random) -> bool {
+    /// Its room has dealt with what it was told. Returns whether it is the one that is meant.
+    pub(super) fn handle_go_on(&mut self, id: GuestId, random: &Random) -> bool {
         match self {
             Self::LiveKit(_) => false,
-            Self::Chat(guest) => guest.handle_go_on(room, random),
+            Self::Chat(guest) => guest.handle_go_on(id, random),
         }
     }
 

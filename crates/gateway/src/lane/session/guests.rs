@@ -15,8 +15,8 @@ use crate::lane::ring::Head;
 use crate::lane::stream::Written;
 use crate::lane::uplink::Heard;
 use crate::lane::voices::Said;
+use crate::media::GuestId;
 use crate::media::{MediaEvent, Route};
-use crate::room::RoomId;
 
 /// What a device says while its chat server is still being joined is kept for so long.
 const BACKLOG: Duration = Duration::from_secs(3);
@@ -33,16 +33,16 @@ impl Session {
         guest.settle(ports, self.rate, shared.now);
         self.guest = Some(guest);
         match self.may_go_on.take() {
-            Some(room) => self.handle_go_on(room, shared),
+            Some(id) => self.handle_go_on(id, shared),
             None => self.handle_nudge(shared),
         }
     }
 
-    /// The guest of this room may go on. It may still be on its way here, which is another than that of commands.
-    pub(super) fn handle_go_on(&mut self, room: RoomId, shared: &mut Shared<'_>) {
+    /// This guest may go on. It may still be on its way here, which is another than that of commands.
+    pub(super) fn handle_go_on(&mut self, id: GuestId, shared: &mut Shared<'_>) {
         let mut is_here = false;
-        self.with_guest(shared, |guest, _, random| is_here = guest.handle_go_on(room, random));
-        self.may_go_on = (!is_here).then_some(room);
+        self.with_guest(shared, |guest, _, random| is_here = guest.handle_go_on(id, random));
+        self.may_go_on = (!is_here).then_some(id);
     }
 
     /// There is something in the queues of its guest.

@@ -3,7 +3,7 @@
 use super::guest::chat::Loss;
 use super::*;
 use crate::chat::wire::WireError;
-use crate::room::RoomId;
+use crate::media::GuestId;
 
 /// A session whose server has joined and whose room knows of it, at time 0.
 fn joined() -> (Rig, usize) {
@@ -106,7 +106,7 @@ fn what_one_room_had_to_say_of_its_server_is_not_said_of_the_next() {
     rig.server_says(n, &text("hello"));
     rig.join(n);
     rig.server_says(n, &text("other"));
-    rig.command(n, MediaCommand::GoOn(RoomId(7)));
+    rig.command(n, MediaCommand::GoOn(GuestId(7)));
     assert_eq!(words(&mut rig, n), [""; 0]);
     rig.go_on(n);
     assert_eq!(words(&mut rig, n), ["other"]);

@@ -15,17 +15,16 @@ use tokio::task::JoinHandle;
 use super::connect::{self, Bearer, ConnectError, Headers, Joined};
 use super::servers::Servers;
 use super::text::{self, ServerText};
-use crate::call::SETTLED;
 use crate::control::Clock;
 use crate::device::limits::{Bucket, Rate};
 use crate::entropy;
 use crate::lane::guest::chat::{ChatGuest, Farewell, Request, Told};
 use crate::lane::guest::{Arrival, Guest, Link};
-use crate::media::{MediaId, MediaPlane};
+use crate::media::{GuestId, MediaId, MediaPlane};
 use crate::ops::counters::Counter;
 use crate::ops::registry::Registry;
 use crate::room::way::{RETRY, Way};
-use crate::room::{Join, RoomCommand, RoomEvent, RoomId};
+use crate::room::{Join, RoomCommand, RoomEvent, RoomId, SETTLED};
 
 /// What the chat server rooms of all calls share.
 #[derive(Debug)]
@@ -216,7 +215,7 @@ impl WebSocketRoom {
             Ok(Joined { stream, connection, session_id }) => {
                 let (requests, asked) = mpsc::channel(REQUESTS);
                 let (tell, told) = mpsc::channel(TOLD);
-                let guest = Guest::Chat(Box::new(ChatGuest::new(id, connection, asked, tell)));
+                let guest = Guest::Chat(Box::new(ChatGuest::new(GuestId(id.0), connection, asked, tell)));
                 let links = vec![Link::Stream(stream)];
                 if !self.plane.attach(media, Box::new(Arrival { guest, links })) {
                     tracing::warn!("a lane takes no more rooms at the moment");
@@ -269,7 +268,7 @@ impl Open {
                     }
                     tokio::time::sleep(TEXT_PAUSE).await;
                 }
-                while !self.way.go_on(id) {
+                while !self.way.go_on(GuestId(id.0)) {
                     tokio::time::sleep(RETRY).await;
                 }
                 (self.owes_word, self.has_waited) = (false, false);
