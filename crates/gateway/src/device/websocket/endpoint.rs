@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::request::Caller;
+use super::request::{self, Caller};
 use super::visit::Visit;
-use super::{connection, page};
+use super::{connection, origin, page};
 use crate::config::PageSwitch;
 use crate::control::{Hub, OUTLET_CAPACITY};
 use crate::device::credentials::Identity;
@@ -136,7 +136,7 @@ impl Web {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&self, stream: TcpStream, address: SocketAddr) {
         let counters = &self.shared.hub.registry.counters;
         counters.add(Counter::WebSocketAccepted);
         let Some(seat) = Seat::take(&self.shared) else {
@@ -147,9 +147,9 @@ impl Web {
             let _ = stream.set_nodelay(true);
             let limit = shared.config.connect_limit;
             match tls {
-                None => serve(stream, peer, &shared).await,
+                None => serve(stream, Peer { address, is_encrypted: false }, &shared).await,
                 Some(tls) => match tokio::time::timeout(limit, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve(stream, peer, &shared).await,
+                    Ok(Ok(stream)) => serve(stream, Peer { address, is_encrypted: true }, &shared).await,
                     Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
                     Err(_) => shared.hub.registry.counters.add(Counter::WebSocketTimeout),
                 },
@@ -176,11 +176,18 @@ impl Drop for Seat {
     }
 }
 
+/// Who speaks, and whether by TLS.
+#[derive(Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    is_encrypted: bool,
+}
+
 /// A device that was let in, and the connection that is about to be its own.
 type Admitted = (Identity, Caller, OnUpgrade);
 
 /// Answers requests until one is an upgrade, then is a WebSocket.
-async fn serve<S>(stream: S, peer: SocketAddr, shared: &Arc<Shared>)
+async fn serve<S>(stream: S, peer: Peer, shared: &Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -205,7 +212,7 @@ where
     let Ok(upgraded) = upgrade.await else { return };
     let (outlet, outbox) = mpsc::channel(OUTLET_CAPACITY);
     let topic = String::new();
-    let ip = Some(peer.ip().to_canonical());
+    let ip = Some(peer.address.ip().to_canonical());
     let attachment = shared.hub.attach_by(Transport::WebSocket, identity, topic, ip, outlet);
     connection::serve(TokioIo::new(upgraded), caller.version, attachment, outbox, shared).await;
 }
@@ -214,7 +221,7 @@ type Answer = Response<Full<Bytes>>;
 
 fn answer(
     mut request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Peer,
     shared: &Shared,
     admitted: &mpsc::Sender<Admitted>,
     visit: &Visit,
@@ -249,12 +256,12 @@ fn answer(
 }
 
 /// What an upgrade would be told. All of it is a good answer: to a browser, others are errors of the page.
-fn tell_admission(request: &Request<Incoming>, peer: SocketAddr, shared: &Shared) -> Answer {
+fn tell_admission(request: &Request<Incoming>, peer: Peer, shared: &Shared) -> Answer {
     let (status, why) = match admit(request, peer, shared) {
         Ok(_) => (StatusCode::OK, String::new()),
         Err((status, why)) => {
             // Who shows no token asks whether one is needed.
-            if request.headers().contains_key(header::AUTHORIZATION) {
+            if request::shows_token(|name| text(request.headers(), name), request.uri().query()) {
                 note_refusal(status, &why, peer, shared);
             }
             (status, why)
@@ -271,15 +278,15 @@ fn tell_admission(request: &Request<Incoming>, peer: SocketAddr, shared: &Shared
 /// What the caller is told, and why.
 type Refusal = (StatusCode, String);
 
-fn refuse((status, why): Refusal, peer: SocketAddr, shared: &Shared) -> Answer {
+fn refuse((status, why): Refusal, peer: Peer, shared: &Shared) -> Answer {
     note_refusal(status, &why, peer, shared);
     say(status, &why)
 }
 
-fn note_refusal(status: StatusCode, why: &str, peer: SocketAddr, shared: &Shared) {
+fn note_refusal(status: StatusCode, why: &str, peer: Peer, shared: &Shared) {
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         shared.hub.registry.counters.add(Counter::WebSocketRefused);
-        tracing::debug!(%peer, why, "not let in");
+        tracing::debug!(peer = %peer.address, why, "not let in");
     }
 }
 
@@ -301,7 +308,7 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
 /// The key of the handshake (RFC 6455, section 4.2.2) and who was let in, or why not.
 fn upgrade(
     request: &mut Request<Incoming>,
-    peer: SocketAddr,
+    peer: Peer,
     shared: &Shared,
 ) -> Result<(String, Admitted), Refusal> {
     let headers = request.headers();
@@ -322,17 +329,13 @@ fn upgrade(
 }
 
 /// Who is let in, or why not.
-fn admit(
-    request: &Request<Incoming>,
-    peer: SocketAddr,
-    shared: &Shared,
-) -> Result<(Identity, Caller), Refusal> {
+fn admit(request: &Request<Incoming>, peer: Peer, shared: &Shared) -> Result<(Identity, Caller), Refusal> {
     let refuse = |status, why: &str| Err((status, why.to_owned()));
     let headers = request.headers();
     let caller = Caller::read(|name| text(headers, name), request.uri().query())
         .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let gatekeeper = shared.hub.gatekeeper();
-    if !gatekeeper.is_signed() && !may_come_from(headers, peer) {
+    if !gatekeeper.is_signed() && !origin::may_call(headers, peer.is_encrypted) {
         return refuse(
             StatusCode::FORBIDDEN,
             "pages of other sites may not call while no signature key is set",
@@ -361,16 +364,4 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
-/// Whether a browser that says it shows a page of some site may call without a token: only a page of ours. From this
-/// machine itself, only under a name that no other site can give itself.
-fn may_come_from(headers: &HeaderMap, peer: SocketAddr) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let host = text(headers, header::HOST.as_str()).unwrap_or_default();
-    let origin = origin.to_str().unwrap_or_default();
-    let is_ours = origin.split_once("://").is_some_and(|(_, site)| site == host);
-    let name = host.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix(':').unwrap_or(host);
-    let is_local_name = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
-    is_ours && (is_local_name || !peer.ip().to_canonical().is_loopback())
 }

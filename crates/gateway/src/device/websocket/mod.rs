@@ -6,6 +6,7 @@
 mod connection;
 mod endpoint;
 pub mod frame;
+mod origin;
 pub mod page;
 pub mod request;
 mod visit;

@@ -77,6 +77,11 @@ impl Caller {
     }
 }
 
+/// Whether it shows a token, whatever else it says.
+pub(super) fn shows_token<'a>(header: impl Fn(&'static str) -> Option<&'a str>, query: Option<&str>) -> bool {
+    header("authorization").is_some() || parameter(query, "authorization").is_some()
+}
+
 /// The first parameter of this name.
 fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
