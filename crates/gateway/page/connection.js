@@ -1,6 +1,6 @@
 // The connection to the gateway, and the session on it: made, watched, and made anew where the network fails. It knows the protocol, and
 // nothing of who speaks when (line.js).
-import { headers, hello, pack, query, read, unpack } from './protocol.js';
+import { hello, pack, query, read, unpack } from './protocol.js';
 
 /** Waits between attempts, in ms; then the last one again and again. */
 const WAITS = [500, 1000, 2000, 4000, 8000];
@@ -11,14 +11,18 @@ const PING_MS = 1000;
 const SILENT_MS = 6000;
 /** Bytes that may wait for the network: two seconds of packets. What comes behind them is not worth sending any more. */
 const MOST_BUFFERED = 10_000;
+/** How long a session must have stood for the next attempt to be a first one again. */
+const STOOD_MS = 5000;
 
 /** Reasons of a goodbye after which nobody wants to be called again. */
 const FINAL = ['room_ended', 'idle', 'operator', 'peer_gone', 'goodbye'];
+/** Reasons after which another attempt may do, and which have words of their own; all others are a connection that broke. */
+const PASSING = ['draining', 'room_gone', 'media_failed'];
 
 /** What an upgrade would be told; `null` where nothing answers. */
 export async function ask(identity) {
   try {
-    const answer = await fetch('/admission', { headers: headers(identity), cache: 'no-store' });
+    const answer = await fetch(`/admission?${query(identity)}`, { cache: 'no-store' });
     return await answer.json();
   } catch {
     return null;
@@ -103,7 +107,7 @@ export class Connection {
 
   #closed(code) {
     if (FINAL.includes(this.#goodbye)) this.#end(this.#goodbye);
-    else if (this.#goodbye !== null) this.#again(this.#goodbye === 'draining' ? 'draining' : 'broken');
+    else if (this.#goodbye !== null) this.#again(PASSING.includes(this.#goodbye) ? this.#goodbye : 'broken');
     else if (code === 1000) this.#end('taken');
     else if (code === 1008) this.#end('protocol');
     else this.#again('broken');
@@ -133,25 +137,34 @@ export class Connection {
 
   #take(data) {
     this.#heard = performance.now();
-    if (typeof data !== 'string') {
-      const packet = unpack(data);
-      if (packet !== null) this.#events.heard(packet.opus, packet.timestamp);
-      return;
-    }
+    if (typeof data !== 'string') return this.#takeAudio(data);
     const message = read(data);
     if (message === null) return;
-    if (message.type === 'hello') return this.#begin(message.session_id);
+    if (!this.isInSession) return this.#takeAnswer(message);
     if (message.type === 'pong') return this.#takePong(message.id);
+    // Of a session that is over, or of none.
+    if (message.session_id !== undefined && message.session_id !== this.#session) return;
     if (message.type === 'goodbye') this.#goodbye = message.reason ?? 'goodbye';
     this.#events.took(message);
-    // An error in place of an answer to hello: there is no session to be had now.
-    if (message.type === 'error' && !this.isInSession) this.#again('full');
+  }
+
+  #takeAudio(data) {
+    const packet = this.isInSession ? unpack(data) : null;
+    if (packet !== null) this.#events.heard(packet.opus, packet.timestamp);
+  }
+
+  /** What comes before there is a session, and is no answer to hello, was meant for nobody. */
+  #takeAnswer(message) {
+    if (message.type === 'hello' && typeof message.session_id === 'string') return this.#begin(message.session_id);
+    if (message.type !== 'error') return;
+    this.#events.took(message);
+    this.#again('full');
   }
 
   #begin(session) {
     this.#clear();
     this.#session = session;
-    this.#attempts = 0;
+    this.#set('stood', STOOD_MS, () => (this.#attempts = 0));
     this.#timers.set('ping', setInterval(() => this.#ping(), PING_MS));
     this.#ping();
     this.#events.began();

@@ -7,7 +7,7 @@ export function fromAddress() {
   const given = new URLSearchParams(window.location.search);
   const token = given.get('token') ?? given.get('authorization')?.replace(/^Bearer /, '');
   if (token) {
-    keep(sessionStorage, 'token', token);
+    keep('sessionStorage', 'token', token);
     given.delete('token');
     given.delete('authorization');
     window.history.replaceState(null, '', window.location.pathname + `?${given}`.replace(/\?$/, ''));
@@ -18,17 +18,22 @@ export function fromAddress() {
 /** The ids and the token to begin with. */
 export function identity(given) {
   return {
-    deviceId: given.get('device-id') ?? kept(localStorage, 'device-id', macAddress),
-    clientId: given.get('client-id') ?? kept(localStorage, 'client-id', uuid),
-    token: read(sessionStorage, 'token') ?? '',
+    deviceId: given.get('device-id') ?? kept('localStorage', 'device-id', macAddress),
+    clientId: given.get('client-id') ?? kept('localStorage', 'client-id', uuid),
+    token: read('sessionStorage', 'token') ?? '',
   };
+}
+
+/** Without what nobody sees: what was copied from elsewhere often has such, and no id or token does. */
+export function clean(text) {
+  return text.replace(/\p{C}/gu, '').trim();
 }
 
 /** What the person wrote is kept: the ids for good, the token for as long as the tab is there. */
 export function remember({ deviceId, clientId, token }) {
-  keep(localStorage, 'device-id', deviceId);
-  keep(localStorage, 'client-id', clientId);
-  keep(sessionStorage, 'token', token);
+  keep('localStorage', 'device-id', deviceId);
+  keep('localStorage', 'client-id', clientId);
+  keep('sessionStorage', 'token', token);
 }
 
 /** Locally administered, of one device (IEEE 802, 8.4). */
@@ -54,20 +59,22 @@ function kept(storage, name, make) {
   return made;
 }
 
-// Where the browser keeps nothing for pages, everything is new each time.
+/** Where the browser keeps nothing for pages, it is kept here, until the page is left. */
+const here = new Map();
 
 function read(storage, name) {
   try {
-    return storage.getItem(`evenkeel.${name}`);
+    return window[storage].getItem(`evenkeel.${name}`) ?? here.get(name) ?? null;
   } catch {
-    return null;
+    return here.get(name) ?? null;
   }
 }
 
 function keep(storage, name, value) {
+  here.set(name, value);
   try {
-    storage.setItem(`evenkeel.${name}`, value);
+    window[storage].setItem(`evenkeel.${name}`, value);
   } catch {
-    // Then it is not kept.
+    // Then only here.
   }
 }

@@ -3,7 +3,7 @@
 import { RECEIVER_STATS } from '../wasm/index.js';
 import { Connection } from './connection.js';
 import { Recording } from './recording.js';
-import { BELL, FIGURES, PAUSES, PacketRing, SENDING, SampleRing, UNSENT } from './shared.js';
+import { BELL, FIGURES, PAUSES, PacketRing, SENDING, SampleRing, UNHEARD, UNSENT } from './shared.js';
 
 /** People let go of a button before their last word has ended. */
 const AFTER_RELEASE_MS = 150;
@@ -58,7 +58,8 @@ class Call {
     this.#mode = mode;
     recording = new Recording(rate, both ? 2 : 1);
     this.#connection = new Connection(options, this);
-    this.#carry();
+    // To the page, as any other error here.
+    this.#carry().catch(reportError);
   }
 
   // What the person wants.
@@ -69,10 +70,12 @@ class Call {
 
   /** `auto`: they take turns. `realtime`: both may speak at once. `manual`: the person speaks while a button is pressed. */
   setMode(mode) {
+    clearTimeout(this.#released);
     this.#mode = mode;
     this.#isPressed = false;
     if (mode === 'manual') this.#deafen();
-    else if (mode === 'realtime' || !this.#isSpeaking) this.#listen();
+    else if (mode === 'auto' && this.#isSpeaking) this.#rest();
+    else this.#listen();
   }
 
   press() {
@@ -85,6 +88,7 @@ class Call {
 
   release() {
     clearTimeout(this.#released);
+    if (!this.#isPressed) return;
     this.#released = setTimeout(() => {
       this.#isPressed = false;
       this.#deafen();
@@ -123,8 +127,9 @@ class Call {
   }
 
   heard(opus, timestamp) {
-    // A worklet that stands still has no use for what it cannot play.
+    // A worklet that stands still has no use for what it cannot play, and nothing to conceal.
     if (this.#down.push(opus, opus.length, this.#sequence, timestamp)) this.#sequence++;
+    else Atomics.add(this.#state, UNHEARD, 1);
   }
 
   roundTrip(ms) {
@@ -133,7 +138,7 @@ class Call {
 
   waiting(why, ms) {
     this.#hush();
-    Atomics.store(this.#state, SENDING, 0);
+    this.#rest();
     this.#tell('waiting', { why, ms });
   }
 
@@ -141,7 +146,7 @@ class Call {
     this.#hush();
     clearTimeout(this.#released);
     this.#keep();
-    Atomics.store(this.#state, SENDING, 0);
+    this.#rest();
     this.#isOver = true;
     call = null;
     this.#tell('ended', { why, text });
@@ -153,7 +158,7 @@ class Call {
       clearTimeout(this.#turn);
       this.#tell('speaking', { is: true });
       // Taking turns, nobody speaks into another's words.
-      if (this.#mode === 'auto') Atomics.store(this.#state, SENDING, 0);
+      if (this.#mode === 'auto') this.#rest();
     } else if (state === 'stop') {
       this.#hush();
       // It was sent, and plays a little longer here.
@@ -178,8 +183,13 @@ class Call {
     Atomics.store(this.#state, SENDING, 1);
   }
 
-  #deafen() {
+  /** The microphone is sent no more. */
+  #rest() {
     Atomics.store(this.#state, SENDING, 0);
+  }
+
+  #deafen() {
+    this.#rest();
     this.#send();
     this.#connection.say({ type: 'listen', state: 'stop' });
   }

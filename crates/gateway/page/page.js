@@ -1,7 +1,7 @@
 // The page: what is pressed becomes a call, and what happens in a call is shown.
 import { Call, recorded } from './call.js';
 import { ask } from './connection.js';
-import { fromAddress, identity, remember } from './identity.js';
+import { clean, fromAddress, identity, remember } from './identity.js';
 import * as view from './view.js';
 import * as words from './words.js';
 
@@ -12,11 +12,14 @@ const NO_MICROPHONE = $('file-state').textContent;
 
 let call = null;
 let roundTrip = null;
-/** A recording that waits for the call to begin. */
+/** A recording that waits for the call to begin, or to go on. */
 let toPlay = null;
+/** The file that was chosen last, of a call. */
+let chosen = null;
 
 const mode = () => document.querySelector('input[name=mode]:checked').value;
-const given = () => ({ deviceId: $('device-id').value.trim(), clientId: $('client-id').value.trim(), token: $('token').value.trim() });
+const state = () => document.body.dataset.state;
+const given = () => ({ deviceId: clean($('device-id').value), clientId: clean($('client-id').value), token: clean($('token').value) });
 
 /** Begins a call, with the microphone or with a recording in its place. */
 async function talk(file) {
@@ -33,15 +36,14 @@ async function talk(file) {
   } catch (error) {
     return giveUp(begun, words.ofAudio(error));
   }
-  let recording = null;
+  if (begun.isOver) return;
   try {
-    if (file) recording = await begun.decode(file);
+    if (file) toPlay = await begun.decode(file);
     else await begun.openMicrophone({ echoCancellation: $('echo').checked, noiseSuppression: $('noise').checked });
   } catch (error) {
     return giveUp(begun, file ? words.ofFile(file) : words.ofMicrophone(error));
   }
   if (begun.isOver) return;
-  toPlay = recording;
   begun.connect({ identity: given(), mode: mode(), loopback: address.get('loopback') === '1' });
 }
 
@@ -53,6 +55,7 @@ function giveUp(begun, why) {
 function end(why) {
   call = null;
   toPlay = null;
+  chosen = null;
   view.show('idle');
   view.say(why || 'The call has ended.', Boolean(why));
   view.setFace(null);
@@ -71,7 +74,6 @@ const told = {
     view.say(words.DOING[mode()]);
     $('save').hidden = false;
     if (toPlay !== null) play(toPlay);
-    toPlay = null;
   },
   waiting({ why, ms }) {
     view.show('waiting');
@@ -79,7 +81,7 @@ const told = {
   },
   speaking({ is }) {
     $('interrupt').hidden = !is;
-    if (document.body.dataset.state === 'talking') view.say(is ? words.ANSWERING : words.DOING[mode()]);
+    if (state() === 'talking') view.say(is ? words.ANSWERING : words.DOING[mode()]);
   },
   roundTrip({ ms }) {
     roundTrip = ms;
@@ -97,8 +99,11 @@ const told = {
   microphoneGone() {
     view.addLine('alert', words.MICROPHONE_GONE);
   },
-  failed() {
+  audioFailed() {
     hangUp(words.AUDIO_FAILED);
+  },
+  lineFailed() {
+    hangUp(words.LINE_FAILED);
   },
 };
 
@@ -112,22 +117,32 @@ function openSettings(why) {
 async function play(buffer) {
   const own = call;
   const isManual = mode() === 'manual';
+  toPlay = null;
   own.interrupt();
   if (isManual) own.press();
   $('file-state').textContent = `Playing ${Math.ceil(buffer.duration)} s in the microphone's place…`;
-  await own.play(buffer);
-  if (call !== own) return;
+  // Another one that was chosen meanwhile has the turn now.
+  if (!(await own.play(buffer))) return;
   if (isManual) own.release();
   $('file-state').textContent = own.hasMicrophone ? NO_MICROPHONE : 'It was played. Listen, or send another one.';
 }
 
 async function send(file) {
   if (call === null) return talk(file);
+  const own = call;
+  chosen = file;
+  const isWanted = () => call === own && chosen === file;
+  let buffer;
   try {
-    await play(await call.decode(file));
+    buffer = await own.decode(file);
   } catch {
-    view.addLine('alert', words.ofFile(file));
+    if (isWanted()) view.addLine('alert', words.ofFile(file));
+    return;
   }
+  if (!isWanted()) return;
+  if (state() === 'talking') return play(buffer);
+  toPlay = buffer;
+  $('file-state').textContent = words.FILE_WAITS;
 }
 
 async function save() {
@@ -137,7 +152,8 @@ async function save() {
   link.href = URL.createObjectURL(wav);
   link.download = 'heard.wav';
   link.click();
-  URL.revokeObjectURL(link.href);
+  // Some browsers read it only once the person has said where to.
+  setTimeout(() => URL.revokeObjectURL(link.href), 600_000);
 }
 
 /** Levels follow the eye, figures the mind. */
@@ -147,13 +163,19 @@ function draw() {
 }
 
 function count() {
-  if (call !== null && !call.isOver) view.setFigures(call.figures(), roundTrip);
+  if (call === null || call.isOver) return;
+  view.setFigures(call.figures(), roundTrip);
+  if (state() === 'talking') view.setStill(call.isStill);
 }
 
 function press(isPressed) {
-  $('hold').classList.toggle('pressed', isPressed);
-  if (isPressed) call?.press();
+  if ($('hold').classList.toggle('pressed', isPressed)) call?.press();
   else call?.release();
+}
+
+/** Where nobody sees the button or key come up again. */
+function letGo() {
+  if ($('hold').classList.contains('pressed')) press(false);
 }
 
 /** While a button is held: with a finger, a mouse or the space bar. */
@@ -176,6 +198,8 @@ function holds() {
     event.preventDefault();
     press(false);
   });
+  window.addEventListener('blur', letGo);
+  document.addEventListener('visibilitychange', () => document.visibilityState === 'hidden' && letGo());
 }
 
 /** Whether a token is needed, so that nobody has to be refused to learn it. */
@@ -212,12 +236,13 @@ function start() {
     radio.onchange = () => {
       document.body.dataset.mode = mode();
       call?.setMode(mode());
-      if (document.body.dataset.state === 'talking') view.say(words.DOING[mode()]);
+      if (state() === 'talking') view.say(words.DOING[mode()]);
     };
   }
   for (const id of ['device-id', 'client-id', 'token']) $(id).onchange = () => remember(given());
   $('identity').onsubmit = (event) => event.preventDefault();
   holds();
+  document.addEventListener('click', () => call?.isStill && call.resume());
   view.say('Press Talk, and allow the microphone.');
   requestAnimationFrame(draw);
   setInterval(count, 500);

@@ -4,18 +4,12 @@ const VERSION = 2;
 const HEADER = 16;
 const OPUS = 0;
 
-/** How a browser says who calls; it can set no headers. */
+/** How a browser says who calls; a WebSocket of it can set no headers. */
 export function query({ deviceId, clientId, token }) {
   const fields = { 'device-id': deviceId, 'client-id': clientId, 'protocol-version': VERSION };
   if (token) fields.authorization = `Bearer ${token}`;
   // Not as forms have it: a space is no plus here.
   return Object.entries(fields).map((field) => field.map(encodeURIComponent).join('=')).join('&');
-}
-
-/** The same for a request that can. */
-export function headers({ deviceId, clientId, token }) {
-  const fields = { 'Device-Id': deviceId, 'Client-Id': clientId, 'Protocol-Version': String(VERSION) };
-  return token ? { ...fields, Authorization: `Bearer ${token}` } : fields;
 }
 
 export function hello({ codedRate, frameMs, loopback }) {

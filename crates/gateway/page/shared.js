@@ -8,6 +8,7 @@ export const LEVEL_IN = 2; // the loudest sample since somebody looked, to 32767
 export const LEVEL_OUT = 3;
 export const UNSENT = 4; // packets of the microphone for which there was no place
 export const PAUSES = 5; // how often the gateway said that its reply is over
+export const UNHEARD = 6; // packets of the gateway for which there was no place
 const WORDS = 16;
 
 /** Room for the figures of a receiver. */
@@ -23,7 +24,7 @@ export function allocate(rate, channels) {
   return {
     state: shared(4 * WORDS),
     figures: shared(8 * FIGURES),
-    // A second and a half of 20 ms, and two and a half of 20 ms: who stood still for longer has nothing to gain from more.
+    // 1.28 s of 20 ms, and 2.56 s of 20 ms: who stood still for longer has nothing to gain from more.
     up: shared(PacketRing.size(64, LONGEST_UP)),
     down: shared(PacketRing.size(128, LONGEST_DOWN)),
     recorded: shared(SampleRing.size(4 * rate * channels)),

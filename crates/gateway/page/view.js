@@ -18,6 +18,12 @@ export function show(state) {
   $('talk').textContent = isIdle ? 'Talk' : 'Hang up';
   for (const field of document.querySelectorAll('#settings input')) field.disabled = !isIdle;
   if (isIdle) setLevels(0, 0);
+  setStill(false);
+}
+
+/** Says beside the state that sound stands still, and what to do. */
+export function setStill(isStill) {
+  $('still').hidden = !isStill;
 }
 
 /** Adds what was said to the conversation, and keeps its end in sight for who has not scrolled up. */
@@ -57,12 +63,12 @@ function set(meter, loudest) {
 const place = (name) => RECEIVER_STATS.indexOf(name);
 
 /** Figures of the call. */
-export function setFigures({ received, unsent }, roundTrip) {
+export function setFigures({ received, unsent, unheard }, roundTrip) {
   const of = (name) => received[place(name)];
   const ms = (value) => `${Math.round(value)} ms`;
   const values = {
     'round-trip': roundTrip === null ? '–' : roundTrip < 10 ? `${roundTrip.toFixed(1)} ms` : ms(roundTrip),
-    lost: of('lost') + of('late') + of('refused') + unsent,
+    lost: of('lost') + of('late') + of('refused') + unsent + unheard,
     concealed: of('concealed') + of('recovered'),
     jitter: `${of('jitterMs').toFixed(1)} ms`,
     buffer: ms(of('delayMs')),

@@ -32,6 +32,11 @@ export function ofMicrophone({ name, message }) {
     case 'NotFoundError':
     case 'OverconstrainedError':
       return 'There is no microphone. Plug one in and try again, or send a recording instead.';
+    case 'NotSupportedError':
+      return (
+        'The microphone and the sound output have different rates, which this browser cannot join. Set the sound card to 48 kHz in the ' +
+        'settings of the system and try again, or send a recording instead.'
+      );
     case 'NotReadableError':
     case 'AbortError':
       return 'The microphone could not be opened: another program may have it. Close that and try again, or send a recording instead.';
@@ -48,6 +53,11 @@ export function ofFile(file) {
 }
 
 export const AUDIO_FAILED = 'The audio part of this page failed. Reload the page; if that does not help, another browser may.';
+
+export const LINE_FAILED = 'The part of this page that talks with the gateway failed. Try again; if that does not help, reload the page.';
+
+/** Of a recording that was chosen before there was a call, or while it was interrupted. */
+export const FILE_WAITS = 'The recording is played as soon as there is a call.';
 
 export function ofAudio({ message, name }) {
   return `Audio could not be started (${message || name}).`;
@@ -71,6 +81,8 @@ const WAITING = {
   unreachable: 'The gateway cannot be reached.',
   draining: 'The gateway takes no calls just now: it is about to stop or to restart.',
   full: 'The gateway could not take the call.',
+  room_gone: 'The other side cannot be reached, or broke off.',
+  media_failed: 'No audio came through to the other side.',
 };
 
 export function waiting(why, ms) {

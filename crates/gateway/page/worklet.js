@@ -2,7 +2,10 @@
 import { instantiate } from '../wasm/index.js';
 import { AudioPath } from './audio.js';
 
-/** Of the one instance that all calls share: a worklet that leaves no garbage is seldom collected, and instances are large. */
+/**
+ * Of the one instance that all calls share: a worklet that leaves no garbage is seldom collected, and instances are large. After an
+ * error nobody knows what the instance holds, so the next call has another one.
+ */
 let classes = null;
 
 class Evenkeel extends AudioWorkletProcessor {
@@ -10,18 +13,27 @@ class Evenkeel extends AudioWorkletProcessor {
 
   constructor({ processorOptions: { module, shared, both } }) {
     super();
-    classes ??= instantiate(module);
-    this.#path = new AudioPath(classes, sampleRate, shared, both);
+    try {
+      this.#path = new AudioPath((classes ??= instantiate(module)), sampleRate, shared, both);
+    } catch (error) {
+      classes = null;
+      throw error;
+    }
     // Whatever is said to it: the call is over.
     this.port.onmessage = () => {
-      this.#path.close();
+      this.#path?.close();
       this.#path = null;
     };
   }
 
   process(inputs, outputs) {
     if (this.#path === null) return false;
-    this.#path.process(inputs[0][0], outputs[0][0]);
+    try {
+      this.#path.process(inputs[0][0], outputs[0][0]);
+    } catch (error) {
+      this.#path = classes = null;
+      throw error;
+    }
     return true;
   }
 }

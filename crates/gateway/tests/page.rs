@@ -87,6 +87,16 @@ async fn whoever_asks_learns_whether_he_would_be_let_in() {
         assert_eq!(body, json!({"status": status, "why": why}));
         assert_eq!(refused(), counted, "who shows no token only asks");
     }
+    // The page asks with the query of its upgrade, which may say anything.
+    for (device, token, status, counted) in
+        [(DEVICE.0, "a.1", 401, 2), ("%E2%80%8BAA", &token, 400, 2), (DEVICE.0, &token, 200, 2)]
+    {
+        let ids = format!("device-id={device}&client-id={}&protocol-version=2", DEVICE.1);
+        let path = format!("{}?{ids}&authorization=Bearer%20{token}", page::ADMISSION);
+        let (_, _, body) = get(web, &path, "").await;
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], status, "{device}");
+        assert_eq!(refused(), counted, "{device}");
+    }
 }
 
 /// A browser in a scenario of `tests/page`, and what its microphone hears.
@@ -192,7 +202,7 @@ async fn a_person_talks_to_the_echo_by_microphone_and_by_recording() {
     assert_eq!((&seen["name"], &seen["afterwards"]), (&json!("heard.wav"), &json!("The call has ended.")));
     assert!(text(&seen["playing"]).starts_with("Playing 8 s"), "{seen}");
     assert!(text(&seen["noRecording"]).contains("“notes.txt” is not a recording"), "{seen}");
-    assert_eq!(seen["goesOn"], "talking");
+    assert_eq!((&seen["goesOn"], &seen["loaded"]), (&json!("talking"), &json!([960, 960])));
     let figures = seen["figures"].as_object().unwrap();
     assert!(figures.values().all(|figure| text(figure) != "–"), "{figures:?}");
     until(|| gateway.hub().registry.live() == 0).await;
@@ -232,7 +242,43 @@ async fn a_network_that_fails_is_waited_for_and_so_is_a_gateway_that_drains() {
     ] {
         assert!(text(&seen[state]).contains(words), "{seen}");
     }
+    assert_eq!(seen["ofNobody"], 0, "what belongs to no session is not shown");
     browser.hears_itself(&seen["heardAfterwards"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_in_the_browser_is_told_and_the_next_try_goes_well() {
+    let gateway = open_gateway(&[]).await;
+    let arguments = [DEVICE.0, DEVICE.1, "token.1"];
+    let Some(mut browser) = Browser::open("failing", &web(&gateway), &arguments) else { return };
+    let seen = browser.end().await;
+    assert!(text(&seen["noWorklet"]).contains("Audio could not be started"), "{seen}");
+    assert_eq!(seen["afterFailedAudio"], "talking");
+    assert_eq!((&seen["closed"], &seen["closedAtTheEnd"]), (&json!(true), &json!(true)));
+    assert!(text(&seen["still"]).contains("Tap here to go on"), "{seen}");
+    assert_eq!((&seen["stillAtFirst"], &seen["stillState"]), (&json!(false), &json!(["running", "talking"])));
+    assert_eq!(seen["token"], "token.1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finger_on_a_phone_holds_the_button() {
+    let gateway = open_gateway(&[]).await;
+    let Some(mut browser) = Browser::open("phone", &web(&gateway), &[]) else { return };
+    let seen = browser.end().await;
+    assert_eq!(
+        (&seen["hint"], &seen["stillPressed"]),
+        (&json!("Hold the button while you speak."), &json!(true))
+    );
+    browser.hears_itself(&seen["heard"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_that_is_chosen_amid_another_or_before_the_call_is_heard_whole() {
+    let gateway = open_gateway(&[]).await;
+    let Some(mut browser) = Browser::open("recordings", &web(&gateway), &[]) else { return };
+    let seen = browser.end().await;
+    browser.hears_itself(&seen["second"]);
+    browser.hears_itself(&seen["afterTheQuestion"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,5 +316,5 @@ async fn what_a_chat_server_says_is_shown_and_who_pushes_to_talk_takes_the_turn(
     let lines = json!(["stt: What is <b>that</b>?", "tts: That is a page.", "alert: Battery: it is low"]);
     assert_eq!((&seen["lines"], &seen["face"], &seen["markup"]), (&lines, &json!("happy"), &json!(0)));
     assert!(text(&seen["hint"]).starts_with("Hold the button"), "{seen}");
-    assert_eq!(seen["ended"], "The other side ended the call.");
+    assert_eq!((&seen["isHeld"], &seen["ended"]), (&json!(false), &json!("The other side ended the call.")));
 }

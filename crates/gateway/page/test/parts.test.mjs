@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { headers, hello, pack, query, read, unpack } from '../protocol.js';
+import { hello, pack, query, read, unpack } from '../protocol.js';
 import { KEPT_SECONDS, Recording } from '../recording.js';
 import { PacketRing, SampleRing, allocate } from '../shared.js';
 
@@ -89,7 +89,7 @@ test('frames and messages are those of the firmware', () => {
   }
   const identity = { deviceId: '02:aa', clientId: 'a b&c', token: 'x.1' };
   assert.equal(query(identity), 'device-id=02%3Aaa&client-id=a%20b%26c&protocol-version=2&authorization=Bearer%20x.1');
-  assert.equal(headers({ ...identity, token: '' }).Authorization, undefined);
+  assert.equal(query({ deviceId: 'é', clientId: '用', token: '' }), 'device-id=%C3%A9&client-id=%E7%94%A8&protocol-version=2');
   assert.deepEqual(hello({ codedRate: 24_000, frameMs: 20, loopback: false }), {
     type: 'hello',
     version: 2,

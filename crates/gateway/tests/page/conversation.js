@@ -47,7 +47,7 @@ run(async (seen) => {
   await inState(page, 'idle');
   seen.afterwards = await text('state');
 
-  // A recording in the microphone's place begins a call by itself: a second one, with a module of its own.
+  // A recording in the microphone's place begins a call by itself, in the same audio context.
   await page.setInputFiles('#file', microphone);
   await inState(page, 'talking');
   seen.playing = await text('file-state');
@@ -59,4 +59,14 @@ run(async (seen) => {
   seen.goesOn = await page.evaluate(() => document.body.dataset.state);
   await page.click('summary');
   await look(page, seen, 'settings');
+
+  // The package by itself, as a page that loads it has it.
+  seen.loaded = await page.evaluate(async () => {
+    const { load } = await import('/wasm/index.js');
+    const [simd, plain] = [await load(), await load({ simd: false })];
+    return [simd, plain].map(({ OpusEncoder, OpusDecoder }) => {
+      const packet = new OpusEncoder(48_000, 1).encode(new Float32Array(960).fill(0.1));
+      return new OpusDecoder(48_000, 1).decode(packet).length;
+    });
+  });
 });

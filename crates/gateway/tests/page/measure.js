@@ -3,6 +3,7 @@
 // nothing to play; `idle SECONDS`, what is allocated in a worklet that does nothing: the browser's own part of it.
 'use strict';
 const { answered, launch, rest, run, save, talk, url, visit } = require('./driver.js');
+const { front } = require('./front.js');
 
 /** Until the browser has compiled what runs often, and the buffer knows the network. */
 const WARM_UP = 20_000;
@@ -89,9 +90,6 @@ const measures = {
   },
 
   async idle(page, seen, [seconds]) {
-    const path = 'export const CODED_RATE = 24_000, FRAME_MS = 20; export class AudioPath { process() {} close() {} }';
-    await page.route('**/page/audio.js', async (route) => route.fulfill({ response: await route.fetch(), body: path }));
-    await page.reload();
     const worklet = await Worklet.of(page);
     await talk(page);
     await wait(WARM_UP);
@@ -105,8 +103,10 @@ run(async (seen) => {
   const [what, ...more] = rest;
   const browser = await launch();
   const query = what !== 'echo' ? '?loopback=1&record=both&mode=realtime' : '';
+  const idle = 'export const CODED_RATE = 24_000, FRAME_MS = 20; export class AudioPath { process() {} close() {} }';
+  const address = what === 'idle' ? await front(url, { '/page/audio.js': idle }) : url;
   // The page keeps its audio context to itself.
-  const page = await visit(browser, url + query, seen, {}, () => {
+  const page = await visit(browser, address + query, seen, {}, () => {
     window.contexts = [];
     window.AudioContext = class extends AudioContext {
       constructor(options) {

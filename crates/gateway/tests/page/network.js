@@ -1,12 +1,14 @@
 // A network that is cut, comes back, and stands still: the page says so, and calls anew by itself. Then the gateway drains.
 'use strict';
 const net = require('net');
-const { answered, answers, ask, inState, launch, picture, run, save, says, talk, url, visit } = require('./driver.js');
+const { answered, ask, inState, launch, microphone, picture, run, save, says, talk, url, visit } = require('./driver.js');
 
 /** The network between the browser and the gateway. */
 class Network {
   #target = Number(new URL(url).port);
   #pairs = new Set();
+  /** Bytes that the gateway never sent, to come right behind its answer to the next upgrade. */
+  injected = null;
   #server = net.createServer((from) => this.#carry(from));
   isDown = false;
 
@@ -20,7 +22,13 @@ class Network {
     const pair = [from, to];
     if (this.isDown) from.resetAndDestroy();
     this.#pairs.add(pair);
-    from.pipe(to).pipe(from);
+    from.pipe(to);
+    to.on('data', (data) => {
+      from.write(data);
+      if (!this.injected || !data.toString('latin1').startsWith('HTTP/1.1 101')) return;
+      from.write(this.injected);
+      this.injected = null;
+    });
     for (const end of pair) {
       end.on('error', () => {});
       end.on('close', () => {
@@ -43,19 +51,30 @@ class Network {
   stall() {
     for (const [from, to] of this.#pairs) {
       from.unpipe(to);
-      to.unpipe(from);
       from.pause();
       to.pause();
     }
   }
 }
 
+/** A frame of a server (RFC 6455, 5.2), shorter than 126 bytes. */
+const frame = (opcode, payload) => Buffer.concat([Buffer.from([0x80 | opcode, payload.length]), payload]);
+const text = (message) => frame(1, Buffer.from(JSON.stringify(message)));
+
 run(async (seen) => {
   const network = new Network();
+  // Nothing of this belongs to the session: it neither ends the call, nor does an answer begin.
+  network.injected = Buffer.concat([
+    text({ type: 'goodbye', session_id: 'other', reason: 'room_ended' }),
+    text({ type: 'tts', state: 'start', session_id: 'other' }),
+    text({ type: 'stt', text: 'of nobody', session_id: 'other' }),
+    frame(2, Buffer.from([0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0x48, 0xff, 0xfe])),
+  ]);
   const browser = await launch();
   const page = await visit(browser, await network.open(), seen);
   const state = () => page.textContent('#state');
   await talk(page);
+  seen.ofNobody = await page.$$eval('#lines li', (lines) => lines.length);
 
   network.cut();
   await says(page, 'connection broke');
@@ -63,8 +82,12 @@ run(async (seen) => {
   await says(page, 'cannot be reached');
   seen.away = await state();
   await picture(page, 'waiting');
+  // A recording waits too.
+  await page.setInputFiles('#file', microphone);
+  await page.waitForFunction(() => document.getElementById('file-state').textContent.includes('as soon as there is a call'));
   network.heal();
   await inState(page, 'talking');
+  await page.waitForFunction(() => document.getElementById('file-state').textContent.startsWith('Playing'));
   // The first answer may be to half of what was said.
   await answered(page);
   await answered(page);

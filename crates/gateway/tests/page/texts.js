@@ -19,12 +19,21 @@ run(async (seen) => {
   seen.face = await page.getAttribute('#face', 'title');
   seen.markup = await page.$$eval('#lines b', (found) => found.length);
 
+  // Who presses again at once goes on with the same turn.
+  await page.waitForTimeout(400);
   const before = seen.lines.length;
   const box = await (await page.$('#hold')).boundingBox();
   await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
   await page.mouse.down();
   await page.mouse.up();
   await page.waitForFunction((count) => document.querySelectorAll('#lines li').length > count, before);
+
+  // Another window takes the keyboard, so nobody sees the key come up.
+  await page.keyboard.down('Space');
+  await page.waitForSelector('#hold.pressed');
+  await page.evaluate(() => window.dispatchEvent(new Event('blur')));
+  seen.isHeld = await page.isVisible('#hold.pressed');
+  await page.keyboard.up('Space');
 
   // The other side ends it.
   await page.click('label:has(input[value=realtime])');
