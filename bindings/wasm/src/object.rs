@@ -64,7 +64,8 @@ impl Object {
         Ok(object)
     }
 
-    /// Numbers: output rate, channels, payload (0 Opus, 1 PCM too), then those of the keys at 7, those of the jitter buffer.
+    /// Numbers: output rate, channels, rate of the decoder, whether PCM is taken too at 5, those of the keys at 7, those of the
+    /// jitter buffer at 12.
     pub(crate) fn receiver(options: &Options<'_>) -> Result<Self, Fault> {
         let (output, channels) = (options.rate(0)?, options.channels(1)?);
         let decoded = options.rate(2)?;
@@ -244,9 +245,9 @@ impl Object {
         Ok(0)
     }
 
-    /// What it counted, in the order that `index.js` reads; how many numbers.
+    /// What it counted, to the start of `numbers` in the order that `index.js` reads; how many numbers.
     pub(crate) fn stats(&self, numbers: &mut [f64]) -> usize {
-        let counted = match &self.kind {
+        match &self.kind {
             Kind::Processor(sender) => {
                 let c = sender.counters();
                 let counts = [
@@ -258,17 +259,20 @@ impl Object {
                     c.muted,
                     c.silenced_samples,
                 ];
-                counts.map(|n| n as f64).to_vec()
+                write(numbers, counts.map(|n| n as f64))
             }
-            Kind::Receiver(receiver) => counted(receiver.jitter(), receiver.counters()),
-            Kind::OpusReceiver(receiver) => counted(receiver.jitter(), receiver.counters()),
-            Kind::Encoder(encoder) => vec![encoder.lookahead() as f64],
-            Kind::Resampler(resampler) => vec![resampler.delay() as f64],
-            Kind::Decoder(_) => Vec::new(),
-        };
-        numbers[..counted.len()].copy_from_slice(&counted);
-        counted.len()
+            Kind::Receiver(receiver) => write(numbers, counted(receiver.jitter(), receiver.counters())),
+            Kind::OpusReceiver(receiver) => write(numbers, counted(receiver.jitter(), receiver.counters())),
+            Kind::Encoder(encoder) => write(numbers, [encoder.lookahead() as f64]),
+            Kind::Resampler(resampler) => write(numbers, [resampler.delay() as f64]),
+            Kind::Decoder(_) => 0,
+        }
     }
+}
+
+fn write<const N: usize>(numbers: &mut [f64], values: [f64; N]) -> usize {
+    numbers[..N].copy_from_slice(&values);
+    N
 }
 
 fn too_long(len: usize) -> Fault {
@@ -284,21 +288,23 @@ fn taken(inserted: Inserted) -> Result<usize, Fault> {
 }
 
 /// What a receiver of either kind counted.
-fn counted(j: JitterStats, c: ReceiverCounters) -> Vec<f64> {
+fn counted(j: JitterStats, c: ReceiverCounters) -> [f64; 13] {
     let ms = |duration: core::time::Duration| duration.as_secs_f64() * 1e3;
-    let counts = [
-        c.opened,
-        c.refused,
-        c.recovered,
-        c.concealed,
-        c.undecodable,
-        j.lost,
-        j.late,
-        j.duplicates,
-        j.underruns,
-    ];
-    let times = [j.delay, j.target, j.mean_delay, j.jitter];
-    counts.map(|n| n as f64).into_iter().chain(times.map(ms)).collect()
+    [
+        c.opened as f64,
+        c.refused as f64,
+        c.recovered as f64,
+        c.concealed as f64,
+        c.undecodable as f64,
+        j.lost as f64,
+        j.late as f64,
+        j.duplicates as f64,
+        j.underruns as f64,
+        ms(j.delay),
+        ms(j.target),
+        ms(j.mean_delay),
+        ms(j.jitter),
+    ]
 }
 
 /// Where a processor puts packets, one after the other. The areas keep their length, so that JavaScript's views of them last.
