@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evenkeel/targe
 
 EVENKEEL := $(CARGO_TARGET_DIR)/release/evenkeel
 
-.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm page page-bench install
+.PHONY: help run demo process test lint fuzz release bench load sizing livekit quality soak peers node node-bench wasm wasm-bench page page-bench install
 
 help: ## List what can be made
 	@sed -En 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -81,6 +81,10 @@ wasm: ## Build the WebAssembly package, test it packed and installed in an empty
 	tools/install build wasm
 	tools/wasm test
 	tools/wasm page-test
+
+wasm-bench: ## Measure the WebAssembly package in Node.js beside native code, and the size of its modules
+	tools/install build wasm
+	tools/wasm bench
 
 test: ## Run all tests, with the programs they compare with installed
 	tools/install build test

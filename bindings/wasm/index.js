@@ -32,10 +32,16 @@ export async function load(given) {
   if (url.protocol !== 'file:') {
     const answer = await fetch(url);
     if (!answer.ok) throw platformError(`${url.pathname}: ${answer.status} ${answer.statusText}`);
-    return instantiate(await answer.arrayBuffer());
+    return compiled(await answer.arrayBuffer());
   }
   const { readFile } = await import('node:fs/promises');
-  return instantiate(await readFile(url));
+  return compiled(await readFile(url));
+}
+
+/** Compiles beside whoever waits, as a page stands still otherwise, and some browsers refuse. */
+async function compiled(bytes) {
+  const { instance } = await WebAssembly.instantiate(bytes, {});
+  return classes(new Module(instance.exports));
 }
 
 /** The classes of a new instance of a module, or of the bytes of one. */

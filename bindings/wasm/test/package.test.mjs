@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import * as imported from 'evenkeel-wasm';
 import { MODULES } from './support.mjs';
 
@@ -31,6 +32,13 @@ test('everything there is is declared, and nothing else', () => {
 test('the example does what it says', () => {
   const said = execFileSync(process.execPath, [join(import.meta.dirname, '../example.mjs')], { encoding: 'utf8' });
   assert.match(said, /^45 packets came, [45] did not; \d+ samples heard/);
+});
+
+test('a module is less than 450 KB to load', () => {
+  for (const simd of [true, false]) {
+    const size = gzipSync(readFileSync(imported.moduleUrl({ simd })), { level: 9 }).length;
+    assert.ok(size < 450_000, `${size} bytes`);
+  }
 });
 
 test('it depends on nothing', () => {

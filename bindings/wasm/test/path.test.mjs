@@ -27,7 +27,7 @@ function snr(wanted, got) {
 }
 
 for (const [name, module] of Object.entries(MODULES)) {
-  const { AudioProcessor, AudioReceiver, OpusDecoder, OpusEncoder, OpusReceiver } = module;
+  const { AudioProcessor, AudioReceiver, OpusDecoder, OpusEncoder, OpusReceiver, Resampler } = module;
 
   test(`${name}: packets are those of the shared vectors`, () => {
     let exact = 0;
@@ -81,6 +81,44 @@ for (const [name, module] of Object.entries(MODULES)) {
       const { opened, refused } = receiver.getStats();
       assert.equal(opened, session.arriving.filter((a) => !a.refused).length, session.suite);
       assert.equal(refused, session.arriving.filter((a) => a.refused).length, session.suite);
+    }
+  });
+
+  test(`${name}: a packet is valid, and as long, as the shared vectors say`, () => {
+    const { inspections } = vectors('framing.json');
+    assert.ok(inspections.length >= 25);
+    for (const { packet, is_valid: isValid, duration_us: micros } of inspections) {
+      const decoder = new OpusDecoder(48_000, 1);
+      if (isValid) assert.equal(decoder.decode(fromHex(packet)).length, (micros * 48) / 1000, packet);
+      else assert.throws(() => decoder.decode(fromHex(packet)), { code: 'ERR_EVENKEEL_PACKET' }, packet);
+    }
+  });
+
+  test(`${name}: a signal is at another rate what the shared vectors say`, () => {
+    const { cases } = vectors('resample.json');
+    assert.ok(cases.length >= 8);
+    for (const { input, to, is_aligned: aligned, output } of cases) {
+      const resampler = new Resampler(input.rate, to, { channels: input.channels, aligned });
+      const parts = [resampler.push(vectorSignal(input)), resampler.flush()];
+      const bytes = parts.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength));
+      assert.equal(hex(Buffer.concat(bytes)), output, `${input.rate} to ${to}`);
+    }
+  });
+
+  test(`${name}: a resampler gives the same however the sound is cut, and all of it`, () => {
+    const sound = frame(0, 4800);
+    for (const [from, to] of [[48_000, 24_000], [48_000, 16_000], [44_100, 48_000], [16_000, 48_000]]) {
+      const [whole, cut] = [new Resampler(from, to, { aligned: true }), new Resampler(from, to, { aligned: true })];
+      const expected = [...whole.push(sound), ...whole.flush()];
+      assert.ok(Math.abs(expected.length - (4800 * to) / from) <= 1);
+      const got = [];
+      for (let at = 0; at < sound.length; at += 777) got.push(...cut.push(sound.subarray(at, at + 777)));
+      assert.deepEqual([...got, ...cut.flush()], expected);
+      assert.ok(likeness(Float32Array.from(frame(0, expected.length, (48_000 * to) / from)), expected, 1) > 0.99, `${from} to ${to}`);
+      // What is live comes at once, behind its delay.
+      const live = new Resampler(from, to);
+      assert.ok(live.delay() > 0);
+      assert.equal(live.push(sound).length + live.flush().length - expected.length, live.delay());
     }
   });
 
