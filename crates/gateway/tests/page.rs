@@ -157,14 +157,14 @@ impl Browser {
         seen
     }
 
-    /// What was said is in a recording of what was heard: half of it at least, as on a machine that stands still for a moment a
-    /// part has a gap.
+    /// What was said is in a recording of what was heard: all quarters of it but one, as on a machine that stands still for a
+    /// moment a part has a gap.
     fn hears_itself(&self, recording: &Value) {
         let (heard, rate) = read_wav(Path::new(recording.as_str().unwrap()));
         let (said, said_rate) = &self.said;
         let parts = said.chunks(said.len() / 4).map(|part| likeness((part, *said_rate), (&heard, rate)));
         let parts: Vec<_> = parts.collect();
-        assert!(parts.iter().filter(|likeness| **likeness > 0.85).count() >= 2, "{recording}: {parts:.3?}");
+        assert!(parts.iter().filter(|likeness| **likeness > 0.85).count() >= 3, "{recording}: {parts:.3?}");
     }
 }
 
@@ -257,6 +257,7 @@ async fn what_fails_in_the_browser_is_told_and_the_next_try_goes_well() {
     assert_eq!((&seen["closed"], &seen["closedAtTheEnd"]), (&json!(true), &json!(true)));
     assert!(text(&seen["still"]).contains("Tap here to go on"), "{seen}");
     assert_eq!((&seen["stillAtFirst"], &seen["stillState"]), (&json!(false), &json!(["running", "talking"])));
+    assert!(text(&seen["noMicrophone"]).contains("Plug one in"), "{seen}");
     assert_eq!(seen["token"], "token.1");
 }
 

@@ -8,10 +8,12 @@ const { chromium } = require('playwright-core');
 const [program, url, microphone, folder, ...rest] = process.argv.slice(2);
 const screenshots = process.env.SCREENSHOTS;
 
-/** `says` is what the browser answers when the page asks for the microphone: `yes`, or nothing, which is a no. */
-async function launch({ says = 'yes', more = [] } = {}) {
+/** `says` is what the browser answers when the page asks for the microphone: `yes`, or nothing, which is a no; `has`, whether there is one. */
+async function launch({ says = 'yes', has = true, more = [] } = {}) {
   // Containers have no sandbox to give; the page is our own.
-  const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-sync', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${microphone}`];
+  const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-sync'];
+  if (has) args.push('--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${microphone}`);
+  else args.push('--disable-audio-input');
   if (says === 'yes') args.push('--use-fake-ui-for-media-stream');
   // A page that is hidden is treated as browsers treat it.
   const ignoreDefaultArgs = ['--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding', '--disable-background-timer-throttling'];

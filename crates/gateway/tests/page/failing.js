@@ -119,6 +119,12 @@ run(async (seen) => {
   seen.token = await page.inputValue('#token');
   await close(page);
 
+  // There is no microphone.
+  page = await visit(await launch({ has: false }), url, seen);
+  await page.click('#talk');
+  await says(page, 'There is no microphone');
+  seen.noMicrophone = await state(page);
+
   // What the browser itself says of what was done to it.
   seen.errors = seen.errors.filter((error) => !/net::ERR_FAILED|status of 404|on purpose/.test(error));
 });

@@ -149,7 +149,15 @@ mod tests {
             let first = get(asset.path, None).unwrap();
             assert_eq!(first.status(), StatusCode::OK);
             let headers = first.headers();
-            assert_eq!(headers[header::CONTENT_TYPE], asset.kind);
+            let kind = match asset.path.rsplit('.').next() {
+                Some("js") => "text/javascript; charset=utf-8",
+                Some("css") => "text/css; charset=utf-8",
+                Some("svg") => "image/svg+xml",
+                Some("wasm") => "application/wasm",
+                _ if asset.path == "/" => "text/html; charset=utf-8",
+                other => panic!("what type is {other:?}?"),
+            };
+            assert_eq!(headers[header::CONTENT_TYPE], kind, "{}", asset.path);
             assert!(POLICIES.iter().all(|(name, value)| headers[*name] == value), "{}", asset.path);
             let again = get(asset.path, Some(&headers[header::ETAG])).unwrap();
             assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
@@ -161,10 +169,34 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_there() {
-        for path in ["/page", "/page/", "/page/../page/page.js", "/page/without.html", "/Cargo.toml"] {
+    fn all_files_of_the_page_are_there_and_nothing_else_is() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/page")).unwrap();
+        let files = folder.map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_file());
+        let files = files.map(|entry| format!("/page/{}", entry.file_name().to_str().unwrap()));
+        let files: std::collections::BTreeSet<_> = files.filter(|path| !path.ends_with(".html")).collect();
+        let known = FILES.iter().map(|(path, _)| (*path).to_owned());
+        assert_eq!(
+            known.filter(|path| path.starts_with("/page/")).collect::<std::collections::BTreeSet<_>>(),
+            files
+        );
+        // Neither what lies beside them nor what only resembles them.
+        let beside = [
+            "/page/index.html",
+            "/page/without.html",
+            "/page/test/parts.test.mjs",
+            "/wasm/package.json",
+            "/Cargo.toml",
+        ];
+        for path in beside {
             assert!(get(path, None).is_none(), "{path}");
         }
-        assert!(answer(&Request::post("/").body(()).unwrap()).is_none());
+        for path in ASSETS.iter().map(|asset| asset.path).filter(|path| *path != "/") {
+            let like = [format!("{path}/"), format!("/.{path}"), path.to_uppercase(), format!("{path}%20")];
+            for other in like {
+                assert!(get(&other, None).is_none(), "{other}");
+            }
+            assert!(get(&format!("{path}?x"), None).is_some(), "{path}");
+            assert!(answer(&Request::post(path).body(()).unwrap()).is_none(), "{path}");
+        }
     }
 }
