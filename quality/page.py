@@ -78,7 +78,10 @@ def browse(url, folder, microphone, *what):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
-    return json.loads(done.stdout.splitlines()[-1])
+    seen = json.loads(done.stdout.splitlines()[-1])
+    if seen["errors"]:
+        raise SystemExit("page-bench: errors of the page in {}: {}".format(what[0], seen["errors"]))
+    return seen
 
 
 def echo(url, folder, said, cancels):
@@ -99,7 +102,7 @@ def loopback(url, folder, said, seconds):
     each = (seen["garbage"] - idle) / quanta
     limit = lambda wrong, text: text if wrong else None
     yield "round trip, median", f"{median:.0f} ms", limit(median >= MOST_ROUND_TRIP, f"{MOST_ROUND_TRIP:.0f} ms is the most")
-    yield "round trip, longest of {} words".format(len(trips)), f"{longest:.0f} ms", None
+    yield "round trip, longest of {} half seconds of speech".format(len(trips)), f"{longest:.0f} ms", None
     yield "of it in the jitter buffer", f"{seen['buffer']:.0f} ms", None
     yield "underruns", seen["underruns"], limit(seen["underruns"] > 0, "none may be")
     yield "concealed", seen["concealed"], None
@@ -108,7 +111,7 @@ def loopback(url, folder, said, seconds):
     yield "bytes allocated in them", seen["garbage"], limit(each >= MOST_GARBAGE, f"{MOST_GARBAGE:.0f} a quantum more is the most")
     yield "by the browser where the worklet does nothing", idle, None
     if seen["holes"]:
-        yield "holes in the browser's output", "{events}, {seconds:.3f} s".format(**seen["holes"]), None
+        yield "holes in the browser's output", "{events}, {seconds:.3f} s".format(**seen["holes"]), limit(seen["holes"]["events"] > 0, "none may be")
 
 
 def round_trips(samples, rate):
