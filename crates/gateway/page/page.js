@@ -234,6 +234,7 @@ function start() {
   $('save').onclick = save;
   for (const radio of document.querySelectorAll('input[name=mode]')) {
     radio.onchange = () => {
+      letGo();
       document.body.dataset.mode = mode();
       call?.setMode(mode());
       if (state() === 'talking') view.say(words.DOING[mode()]);

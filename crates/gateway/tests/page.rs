@@ -298,11 +298,11 @@ async fn audio_goes_on_while_the_page_is_hidden_also_over_tls() {
     browser.hears_itself(&seen["heard"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_chat_server_says_is_shown_and_who_pushes_to_talk_takes_the_turn() {
-    let Some(python) = tools::python("gateway") else { return };
-    let server = Command::new(python)
+/// A chat server of `tests/page`, for as long as it is held, and a gateway in front of it; `None` where it cannot run.
+async fn chat_server(arguments: &[&str]) -> Option<(Child, Gateway)> {
+    let server = Command::new(tools::python("gateway")?)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/chat_server.py"))
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -311,7 +311,19 @@ async fn what_a_chat_server_says_is_shown_and_who_pushes_to_talk_takes_the_turn(
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let port = lines.next_line().await.unwrap().unwrap().replace("PORT ", "");
     let chat = format!("ws://127.0.0.1:{port}/");
-    let gateway = open_gateway(&[("room.kind", "websocket"), ("websocket.servers", &chat)]).await;
+    Some((server, open_gateway(&[("room.kind", "websocket"), ("websocket.servers", &chat)]).await))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_when_may_change_amid_an_answer_and_while_the_button_is_held() {
+    let Some((_server, gateway)) = chat_server(&["turns"]).await else { return };
+    let Some(mut browser) = Browser::open("turns", &web(&gateway), &[]) else { return };
+    assert_eq!(browser.end().await["isHeld"], false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_chat_server_says_is_shown_and_who_pushes_to_talk_takes_the_turn() {
+    let Some((_server, gateway)) = chat_server(&[]).await else { return };
     let Some(mut browser) = Browser::open("texts", &web(&gateway), &[]) else { return };
     let seen = browser.end().await;
     let lines = json!(["stt: What is <b>that</b>?", "tts: That is a page.", "alert: Battery: it is low"]);
