@@ -50,13 +50,14 @@ async function prepare() {
     if (!answer.ok) throw new Error(`the audio module is not there: ${answer.status}`);
     return answer.arrayBuffer();
   };
+  const own = context;
   prepared ??= Promise.all([bytes(), context.audioWorklet.addModule(new URL('./worklet.js', import.meta.url))]);
   try {
     const [module] = await prepared;
     return module;
   } catch (error) {
-    context.close();
-    context = null;
+    if (context === own) context = null;
+    own.close().catch(() => {});
     throw error;
   }
 }
