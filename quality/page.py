@@ -24,6 +24,8 @@ import rooms
 RECORDINGS = ["en-gb-48k", "de-24k", "cmn-16k"]
 SCENARIO = pathlib.Path("crates/gateway/tests/page/measure.js")
 LEAST_PESQ = 3.3
+# The browser's echo canceller has its moods.
+CALLS = 3
 MOST_ROUND_TRIP = 300.0
 # Bytes a quantum beside what the browser itself allocates to call the worklet. The smallest object has 12.
 MOST_GARBAGE = 1.0
@@ -40,12 +42,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder, gateway(args.binaries / "evenkeel") as url:
         folder = pathlib.Path(folder)
         files = material.prepare(folder)
-        print("| recording | PESQ | without echo cancellation |\n|---|---:|---:|", flush=True)
+        print(f"| recording | PESQ (median of {CALLS} calls, least to most) | without echo cancellation |\n|---|---:|---:|", flush=True)
         for name in RECORDINGS:
             said = material.read(files[name])
-            scores = [echo(url, folder, said, cancels) for cancels in ("yes", "no")]
-            print("| {} | {:.2f} | {:.2f} |".format(name, *scores), flush=True)
-            missed += [f"PESQ of {name} is {scores[0]:.2f}; {LEAST_PESQ} is the least"] if scores[0] < LEAST_PESQ else []
+            scores = sorted(echo(url, folder, said, "yes") for _ in range(CALLS))
+            median, bare = scores[CALLS // 2], echo(url, folder, said, "no")
+            print(f"| {name} | {median:.2f} ({scores[0]:.2f} to {scores[-1]:.2f}) | {bare:.2f} |", flush=True)
+            missed += [f"PESQ of {name} is {median:.2f}; {LEAST_PESQ} is the least"] if median < LEAST_PESQ else []
         print(f"\n| {args.seconds} s of a call in which each packet comes back | |\n|---|---:|")
         for name, value, why in loopback(url, folder, material.read(files[RECORDINGS[0]]), args.seconds):
             print(f"| {name} | {value} |")
