@@ -70,7 +70,7 @@ impl fmt::Display for Report<'_> {
             "gaps               {:.3} % over 5 ms too long; p50 {:.2}, p99 {:.2}, max {:.2} ms, jitter (stdev) {:.3} ms",
             heard.gaps_over_percent, heard.gap_ms.p50, heard.gap_ms.p99, heard.gap_ms.max, heard.gap_stdev_ms
         )?;
-        if call.own_lateness_ms > OWN_LATENESS_MS {
+        if heard.gaps_over_percent > 0.0 && call.own_lateness_ms > OWN_LATENESS_MS {
             write!(
                 f,
                 "\n                   (this machine woke the caller itself up to {:.0} ms late; how late the gateway was is on its dashboard)",
