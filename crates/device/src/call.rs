@@ -15,7 +15,7 @@ use evenkeel_core::units::Time;
 use evenkeel_sys::clock;
 use evenkeel_sys::thread::{MediaThread, spawn};
 use evenkeel_sys::udp::{BufferSizes, Receiver, Sender, Socket};
-use evenkeel_sys::wait::Waiter;
+use evenkeel_sys::wait::{Trigger, Waiter};
 use evenkeel_testkit::network::{InvalidNetwork, Network, NetworkConfig, NetworkStats};
 use serde::Serialize;
 use serde_json::Value;
@@ -290,7 +290,7 @@ impl Media {
         let buffers = BufferSizes { receive: 1 << 20, send: 1 << 20 };
         let socket = Socket::bind(local, buffers).map_err(DeviceError::io("a UDP socket"))?;
         let mut waiter = Waiter::new().map_err(DeviceError::io("a waiter"))?;
-        waiter.add(&socket, 0).map_err(DeviceError::io("a waiter"))?;
+        waiter.add(&socket, 0, Trigger::Level).map_err(DeviceError::io("a waiter"))?;
         let start = clock::now();
         Ok(Self {
             socket,

@@ -2,7 +2,7 @@
 
 use evenkeel_sys::clock;
 use evenkeel_sys::udp::{BufferSizes, Receiver, Sender, Socket};
-use evenkeel_sys::wait::Waiter;
+use evenkeel_sys::wait::{Trigger, Waiter};
 use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 
 #[global_allocator]
@@ -14,7 +14,7 @@ fn a_turn_of_the_loop_allocates_nothing() {
     let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), buffers).unwrap();
     let to = socket.local_addr().unwrap();
     let (mut sender, mut receiver, mut waiter) = (Sender::new(), Receiver::new(), Waiter::new().unwrap());
-    waiter.add(&socket, 0).unwrap();
+    waiter.add(&socket, 0, Trigger::Level).unwrap();
     let waker = waiter.waker();
     let mut received = 0;
     let count = count_allocations(|| {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use evenkeel_sys::cache::prefetch_bytes;
+
 use super::audio;
 use super::wire::{self, MAX_CONTROL, MAX_HEAD, MAX_MESSAGE, Opcode, WireError};
 
@@ -67,6 +69,13 @@ impl Connection {
     #[must_use]
     pub fn new(behind: &[u8]) -> Self {
         Self { input: behind.to_vec(), ..Self::default() }
+    }
+
+    /// Brings near what is on its way, which is mostly nothing, and where the next of it goes.
+    pub fn foresee(&self) {
+        for bytes in [&self.input, &self.output] {
+            prefetch_bytes(bytes.as_ptr(), bytes.capacity().min(KEPT / 2));
+        }
     }
 
     /// Whether there is room for more input. There is unless events were left in it.

@@ -46,6 +46,12 @@ impl Deadlines {
         self.heap.first().copied()
     }
 
+    /// Some of those due by `horizon`, in no order: all, if there are few.
+    pub(super) fn some_due(&self, horizon: Time) -> impl Iterator<Item = u32> {
+        let top = &self.heap[..self.heap.len().min(1 + CHILDREN + CHILDREN * CHILDREN)];
+        top.iter().filter(move |(due, _)| *due <= horizon).map(|&(_, slot)| slot)
+    }
+
     fn remove(&mut self, at: usize) {
         let (_, slot) = self.heap.swap_remove(at);
         self.places[slot as usize] = ABSENT;
@@ -113,6 +119,13 @@ mod tests {
                     prop_assert_eq!(model.get(&slot), Some(&due.as_nanos()));
                 }
                 prop_assert_eq!(deadlines.heap.len(), model.len());
+                let horizon = first.map_or(0, |f| f.0.as_nanos() + 10);
+                let all = model.iter().filter(|(_, due)| **due <= horizon).count();
+                let mut some: Vec<_> = deadlines.some_due(Time::from_nanos(horizon)).collect();
+                some.sort_unstable();
+                some.dedup();
+                prop_assert!(some.iter().all(|slot| model[slot] <= horizon));
+                prop_assert!(some.len() == all || all > 3, "{} of {}", some.len(), all);
             }
         }
     }

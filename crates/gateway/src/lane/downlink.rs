@@ -97,6 +97,11 @@ impl Downlink {
         }
     }
 
+    /// Brings near where the next packet goes.
+    pub(super) fn foresee(&self) {
+        self.ring.foresee();
+    }
+
     /// Whether the source speaks live, so that what waits is delay and not a reply to come.
     pub(super) fn set_live(&mut self, is_live: bool) {
         self.is_live = is_live;

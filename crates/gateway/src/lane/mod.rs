@@ -109,6 +109,22 @@ pub struct Lane {
 /// An Opus packet for the session of another device, if what was handled gave one.
 type Forward<'a> = Option<(MediaId, &'a [u8])>;
 
+/// What [`Lane::foresee`] brings near: each says where the next is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The session.
+    Session,
+    /// The room's end beside it, and where packets wait for their time.
+    Guest,
+    /// What is on its way from and to the room.
+    Bytes,
+}
+
+impl Reach {
+    /// In their order.
+    pub const ALL: [Self; 3] = [Self::Session, Self::Guest, Self::Bytes];
+}
+
 /// A packet that is about to leave.
 struct Departure {
     slot: u32,
@@ -212,20 +228,32 @@ impl Lane {
         self.errands.pop_front()
     }
 
-    /// Brings near what this datagram will touch. To be called for all of a batch before the first is handled: the lane then
-    /// waits for memory once.
-    pub fn foresee(&self, datagram: &[u8]) {
+    /// Brings near what this datagram will touch, as far as `reach` says. To be called for all of a batch, one reach after the
+    /// other, before the first is handled: the lane then waits for memory a few times, not for each.
+    pub fn foresee(&self, datagram: &[u8], reach: Reach) {
         let slot = Header::peek_connection_id(datagram).and_then(|id| self.by_connection.get(&id));
-        if let Some(session) = slot.and_then(|&slot| self.session(slot)) {
-            prefetch(session);
-        }
+        self.foresee_session(slot, reach);
     }
 
     /// The same before what comes from guests.
-    pub fn foresee_guest(&self, media: MediaId) {
-        let slot = self.by_serial.get(&media.serial);
-        if let Some(session) = slot.and_then(|&slot| self.session(slot)) {
-            prefetch(session);
+    pub fn foresee_guest(&self, media: MediaId, reach: Reach) {
+        self.foresee_session(self.by_serial.get(&media.serial), reach);
+    }
+
+    /// The same before what is due is sent.
+    pub fn foresee_due(&self, now: Time) {
+        for reach in [Reach::Session, Reach::Guest] {
+            for slot in self.sends.some_due(now + EARLY) {
+                self.foresee_session(Some(&slot), reach);
+            }
+        }
+    }
+
+    fn foresee_session(&self, slot: Option<&u32>, reach: Reach) {
+        let Some(session) = slot.and_then(|&slot| self.session(slot)) else { return };
+        match reach {
+            Reach::Session => prefetch(session),
+            beyond => session.foresee(beyond),
         }
     }
 

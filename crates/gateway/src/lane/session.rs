@@ -11,6 +11,7 @@ use evenkeel_core::packet::HEADER_LEN;
 use evenkeel_core::seal::{Direction, Opener, PayloadKind, Sealer, SessionKeys, Suite};
 use evenkeel_core::units::{SampleRate, Time};
 
+use super::Reach;
 use super::downlink::{Downlink, Due};
 use super::guest::{Errand, Guest};
 use super::parrot::Parrot;
@@ -131,6 +132,16 @@ impl Session {
             malformed: 0,
             peaks: Peaks::default(),
         })
+    }
+
+    /// Brings near what is outside of it, see [`super::Reach`].
+    pub(super) fn foresee(&self, reach: Reach) {
+        if let Some(guest) = &self.guest {
+            guest.foresee(reach);
+        }
+        if reach == Reach::Guest {
+            self.downlink.foresee();
+        }
     }
 
     /// A datagram with the session's connection id. Returns what has to be brought to another session.

@@ -39,7 +39,8 @@ impl Stream {
     /// there is nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::WouldBlock`] if nothing is there, or what the network or TLS says.
+    /// [`ErrorKind::WouldBlock`] if nothing is there, [`ErrorKind::Interrupted`] if there may be, once others had a turn, or
+    /// what the network or TLS says.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.tcp.read(into) };
         for _ in 0..EMPTY_READS {
@@ -54,8 +55,7 @@ impl Stream {
             // TLS may have to answer. What is not taken now goes out with what is written next.
             flush(tls, &mut self.tcp)?;
         }
-        // The socket has an event for the rest.
-        Err(ErrorKind::WouldBlock.into())
+        Err(ErrorKind::Interrupted.into())
     }
 
     /// Whether there may be more to read, though the socket has nothing.

@@ -14,12 +14,12 @@ use evenkeel_core::units::Time;
 use evenkeel_sys::clock;
 use evenkeel_sys::rest::Rest;
 use evenkeel_sys::udp::{BATCH, Receiver, Sender, Socket};
-use evenkeel_sys::wait::{READY_BATCH, Waiter, sleep_until};
+use evenkeel_sys::wait::{READY_BATCH, Trigger, Waiter, sleep_until};
 
 use super::guest::chat::Loss;
 use super::guest::{Arrival, Errand, Link};
 use super::plane::{LanePort, Plane};
-use super::{EARLY, Lane};
+use super::{EARLY, Lane, Reach};
 use crate::media::MediaId;
 
 /// How long a busy turn lasts at least. What is due in the first half of the next has left with this one.
@@ -78,6 +78,17 @@ struct Port {
     is_watched: bool,
     /// Whether it is among those to be read.
     is_to_read: bool,
+    /// Whether its end is behind what is there to be read: no event will say so again.
+    is_ending: bool,
+}
+
+impl Port {
+    /// It is read when it is its turn.
+    fn read_later(&mut self, port: u32, to_read: &mut VecDeque<u32>) {
+        if !std::mem::replace(&mut self.is_to_read, true) {
+            to_read.push_back(port);
+        }
+    }
 }
 
 /// What a turn found.
@@ -97,7 +108,7 @@ impl LaneThread {
         mut waiter: Waiter,
         plane: Arc<Plane>,
     ) -> io::Result<Self> {
-        waiter.add(&socket, 0)?;
+        waiter.add(&socket, 0, Trigger::Level)?;
         let (sender, receiver) = (Sender::new(), Receiver::new());
         let load = Load::default();
         Ok(Self {
@@ -134,7 +145,7 @@ impl LaneThread {
                 Found::Something => sleep_until(began + TURN),
                 Found::Nothing => {
                     let until = [self.lane.next_timeout(), self.next_publish].into_iter().flatten().min();
-                    if let Err(error) = self.waiter.wait(until) {
+                    if let Err(error) = self.wait(until) {
                         tracing::error!(%error, "a lane cannot wait");
                         sleep_until(began + Duration::from_millis(1));
                     }
@@ -165,6 +176,7 @@ impl LaneThread {
 
     fn send(&mut self) -> Found {
         let mut found = Found::Nothing;
+        self.lane.foresee_due(clock::now());
         loop {
             let now = clock::now();
             while self.sender.push(|datagram| self.lane.poll_transmit(now, datagram)) {}
@@ -194,7 +206,9 @@ impl LaneThread {
                 }
             };
             let now = clock::now();
-            self.receiver.datagrams().for_each(|(_, datagram)| self.lane.foresee(datagram));
+            for reach in Reach::ALL {
+                self.receiver.datagrams().for_each(|(_, datagram)| self.lane.foresee(datagram, reach));
+            }
             for (from, datagram) in self.receiver.datagrams() {
                 self.lane.handle_datagram(now, from, datagram);
             }
@@ -231,7 +245,8 @@ impl LaneThread {
             self.ports.push(None);
             self.ports.len() as u32 - 1
         });
-        self.ports[port as usize] = Some(Port { media, link, is_watched: false, is_to_read: false });
+        self.ports[port as usize] =
+            Some(Port { media, link, is_watched: false, is_to_read: false, is_ending: false });
         self.watch(port, true);
         port
     }
@@ -244,9 +259,9 @@ impl LaneThread {
         }
         let token = u64::from(port) + 1;
         let result = match (&entry.link, watched) {
-            (Link::Udp(socket), true) => self.waiter.add(socket, token),
+            (Link::Udp(socket), true) => self.waiter.add(socket, token, Trigger::Level),
             (Link::Udp(socket), false) => self.waiter.remove(socket),
-            (Link::Stream(stream), true) => self.waiter.add(stream, token),
+            (Link::Stream(stream), true) => self.waiter.add(stream, token, Trigger::Edge),
             (Link::Stream(stream), false) => self.waiter.remove(stream),
         };
         if let Err(error) = result {
@@ -254,16 +269,21 @@ impl LaneThread {
         }
         // What TLS has decrypted already makes no event.
         if watched && matches!(entry.link, Link::Stream(_)) {
-            self.read_later(port);
+            entry.read_later(port, &mut self.to_read);
         }
     }
 
-    fn read_later(&mut self, port: u32) {
-        if let Some(Some(entry)) = self.ports.get_mut(port as usize)
-            && !std::mem::replace(&mut entry.is_to_read, true)
-        {
-            self.to_read.push_back(port);
+    /// As [`Waiter::wait`], and notes which ports have something: of a stream no other wait says so again.
+    fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
+        let was_called = self.waiter.wait(until)?;
+        for ready in self.waiter.ready() {
+            let port = ready.token.wrapping_sub(1) as u32;
+            if let Some(Some(entry)) = self.ports.get_mut(port as usize) {
+                entry.is_ending |= ready.is_ending;
+                entry.read_later(port, &mut self.to_read);
+            }
         }
+        Ok(was_called)
     }
 
     /// Receives what came for guests, each in its turn.
@@ -272,19 +292,18 @@ impl LaneThread {
             return Found::Nothing;
         }
         // A command that came since commands were carried out must not wait for the next thing to happen.
-        let mut found = match self.waiter.wait(Some(Time::ZERO)) {
+        let mut found = match self.wait(Some(Time::ZERO)) {
             Ok(true) => Found::Something,
             Ok(false) => Found::Nothing,
             Err(_) => return Found::Nothing,
         };
-        for token in self.waiter.ready() {
-            if let Some(Some(port)) = self.ports.get(token.wrapping_sub(1) as usize) {
-                self.lane.foresee_guest(port.media);
-            }
-        }
         let ready = self.waiter.ready().len();
-        for at in 0..ready {
-            self.read_later(self.waiter.ready()[at].wrapping_sub(1) as u32);
+        for reach in Reach::ALL {
+            for &port in self.to_read.iter().take(READY_BATCH) {
+                if let Some(Some(entry)) = self.ports.get(port as usize) {
+                    self.lane.foresee_guest(entry.media, reach);
+                }
+            }
         }
         let (mut left, now) = (GUEST_BYTES, clock::now());
         for _ in 0..self.to_read.len() {
@@ -324,11 +343,15 @@ impl LaneThread {
             },
             Link::Stream(stream) => match stream.read(&mut self.bytes[..]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    entry.read_later(port, &mut self.to_read);
+                    Some(0)
+                }
                 Ok(0) => self.end_stream(now, port, Loss::Ended),
                 Err(error) => self.end_stream(now, port, error.into()),
                 Ok(count) => {
-                    if count == READ || stream.may_hide_more() {
-                        self.read_later(port);
+                    if count == READ || entry.is_ending || stream.may_hide_more() {
+                        entry.read_later(port, &mut self.to_read);
                     }
                     self.lane.handle_guest_bytes(now, media, &self.bytes[..count]);
                     Some(count)

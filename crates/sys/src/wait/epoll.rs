@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::epoll::EventFlags;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 
-use super::{READY_BATCH, Token};
+use super::{READY_BATCH, Ready, Token, Trigger};
 
 #[derive(Debug)]
 pub(super) struct Poller {
@@ -21,9 +22,13 @@ impl Poller {
         Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, has_pwait2: true })
     }
 
-    pub(super) fn add(&mut self, source: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+    pub(super) fn add(&mut self, source: BorrowedFd<'_>, token: Token, trigger: Trigger) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
-        Ok(epoll::add(&self.epoll, source, data, epoll::EventFlags::IN)?)
+        let edge = match trigger {
+            Trigger::Level => EventFlags::empty(),
+            Trigger::Edge => EventFlags::ET,
+        };
+        Ok(epoll::add(&self.epoll, source, data, EventFlags::IN | EventFlags::RDHUP | edge)?)
     }
 
     pub(super) fn remove(&mut self, source: BorrowedFd<'_>) -> io::Result<()> {
@@ -34,7 +39,7 @@ impl Poller {
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
-        ready: &mut [Token; READY_BATCH],
+        ready: &mut [Ready; READY_BATCH],
     ) -> io::Result<usize> {
         let timeout = timeout.map(|timeout| libc::timespec {
             tv_sec: timeout.as_secs() as libc::time_t,
@@ -53,7 +58,7 @@ impl Poller {
         }
     }
 
-    fn pwait2(&self, timeout: Option<libc::timespec>, ready: &mut [Token; READY_BATCH]) -> io::Result<usize> {
+    fn pwait2(&self, timeout: Option<libc::timespec>, ready: &mut [Ready; READY_BATCH]) -> io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY_BATCH];
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: `events` has room for the number given and `timeout` is null or points to a timespec; both outlive
@@ -70,14 +75,15 @@ impl Poller {
             )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        for (token, event) in ready.iter_mut().zip(&events[..count]) {
-            *token = event.u64;
+        for (ready, event) in ready.iter_mut().zip(&events[..count]) {
+            *ready =
+                Ready { token: event.u64, is_ending: is_ending(EventFlags::from_bits_retain(event.events)) };
         }
         Ok(count)
     }
 
     /// The same in two calls: an epoll descriptor can itself be polled, and `ppoll` counts nanoseconds too.
-    fn ppoll(&self, timeout: Option<libc::timespec>, ready: &mut [Token; READY_BATCH]) -> io::Result<usize> {
+    fn ppoll(&self, timeout: Option<libc::timespec>, ready: &mut [Ready; READY_BATCH]) -> io::Result<usize> {
         let timeout = timeout.map(|t| Timespec { tv_sec: t.tv_sec, tv_nsec: t.tv_nsec });
         if poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], timeout.as_ref())? == 0 {
             return Ok(0);
@@ -85,11 +91,16 @@ impl Poller {
         let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [nothing; READY_BATCH];
         let count = epoll::wait(&self.epoll, &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-        for (token, event) in ready.iter_mut().zip(&events[..count]) {
-            *token = event.data.u64();
+        for (ready, event) in ready.iter_mut().zip(&events[..count]) {
+            let flags = event.flags;
+            *ready = Ready { token: event.data.u64(), is_ending: is_ending(flags) };
         }
         Ok(count)
     }
+}
+
+fn is_ending(flags: EventFlags) -> bool {
+    flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
 /// What a waker rings.
@@ -125,11 +136,11 @@ mod tests {
     fn without_pwait2_the_same_comes_out() {
         let mut poller = Poller { has_pwait2: false, ..Poller::new().unwrap() };
         let bell = Bell::new().unwrap();
-        let mut ready = [0; READY_BATCH];
-        poller.add(bell.as_fd(), 5).unwrap();
+        let mut ready = [Ready { token: 0, is_ending: false }; READY_BATCH];
+        poller.add(bell.as_fd(), 5, Trigger::Level).unwrap();
         assert_eq!(poller.wait(Some(Duration::from_micros(10)), &mut ready).unwrap(), 0);
         bell.ring();
-        assert_eq!((poller.wait(None, &mut ready).unwrap(), ready[0]), (1, 5));
+        assert_eq!((poller.wait(None, &mut ready).unwrap(), ready[0].token), (1, 5));
         bell.hush();
         assert_eq!(poller.wait(Some(Duration::ZERO), &mut ready).unwrap(), 0);
     }

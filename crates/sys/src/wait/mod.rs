@@ -33,6 +33,26 @@ const CALLED: u8 = 2;
 /// What a source of a [`Waiter`] is known by, chosen by the caller. [`Token::MAX`] is the waiter's own.
 pub type Token = u64;
 
+/// A source on which something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// What it is known by.
+    pub token: Token,
+    /// Nothing comes on it behind what is there, or it failed: reading says which.
+    pub is_ending: bool,
+}
+
+/// When a source is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// By every wait, while there is something to read.
+    Level,
+    /// By one wait, when more has come to read, and where the system can't tell by all that follow, too. Half as dear as
+    /// [`Trigger::Level`], for who reads it empty; of a stream, a read that fills less than there was room for has done so
+    /// unless [`Ready::is_ending`].
+    Edge,
+}
+
 /// How many ready sources one wait can report; others are reported by the next.
 pub const READY_BATCH: usize = 64;
 
@@ -57,7 +77,7 @@ pub fn sleep_until(until: Time) {
 pub struct Waiter {
     poller: Poller,
     shared: Arc<Shared>,
-    ready: [Token; READY_BATCH],
+    ready: [Ready; READY_BATCH],
     ready_count: usize,
 }
 
@@ -81,8 +101,9 @@ impl Waiter {
     pub fn new() -> io::Result<Self> {
         let shared = Arc::new(Shared { state: AtomicU8::new(AWAKE), bell: Bell::new()? });
         let mut poller = Poller::new()?;
-        poller.add(shared.bell.as_fd(), Token::MAX)?;
-        Ok(Self { poller, shared, ready: [0; READY_BATCH], ready_count: 0 })
+        poller.add(shared.bell.as_fd(), Token::MAX, Trigger::Level)?;
+        let nothing = Ready { token: Token::MAX, is_ending: false };
+        Ok(Self { poller, shared, ready: [nothing; READY_BATCH], ready_count: 0 })
     }
 
     /// What wakes it.
@@ -95,9 +116,9 @@ impl Waiter {
     ///
     /// # Errors
     /// If the source cannot be watched or already is.
-    pub fn add(&mut self, source: impl AsFd, token: Token) -> io::Result<()> {
+    pub fn add(&mut self, source: impl AsFd, token: Token, trigger: Trigger) -> io::Result<()> {
         debug_assert!(token != Token::MAX, "this token is the waiter's own");
-        self.poller.add(source.as_fd(), token)
+        self.poller.add(source.as_fd(), token, trigger)
     }
 
     /// Watches `source` no longer. To be called before it is closed.
@@ -123,8 +144,8 @@ impl Waiter {
         // An exchange, not a store: what callers wrote before they called must be seen from here on.
         let was_called = self.shared.state.swap(AWAKE, Ordering::SeqCst) == CALLED;
         self.ready_count = polled?;
-        let tokens = &mut self.ready[..self.ready_count];
-        if let Some(own) = tokens.iter().position(|&token| token == Token::MAX) {
+        let ready = &mut self.ready[..self.ready_count];
+        if let Some(own) = ready.iter().position(|ready| ready.token == Token::MAX) {
             self.shared.bell.hush();
             self.ready_count -= 1;
             self.ready.swap(own, self.ready_count);
@@ -132,10 +153,9 @@ impl Waiter {
         Ok(was_called)
     }
 
-    /// The sources that had something to read when the last wait ended, in no order. It stays so until they are read
-    /// empty.
+    /// The sources that had something to read when the last wait ended, in no order.
     #[must_use]
-    pub fn ready(&self) -> &[Token] {
+    pub fn ready(&self) -> &[Ready] {
         &self.ready[..self.ready_count]
     }
 }
@@ -155,7 +175,9 @@ impl Waker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::UdpSocket;
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::AtomicU64;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -210,39 +232,64 @@ mod tests {
         caller.join().unwrap();
     }
 
+    fn tokens(waiter: &mut Waiter) -> Vec<Token> {
+        waiter.wait(Some(clock::now())).unwrap();
+        waiter.ready().iter().map(|ready| ready.token).collect()
+    }
+
     #[test]
     fn sources_are_told_apart_and_stay_ready_until_read() {
         let mut waiter = Waiter::new().unwrap();
         let sockets = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         for (socket, token) in sockets.iter().zip(10..) {
-            waiter.add(socket, token).unwrap();
+            waiter.add(socket, token, Trigger::Level).unwrap();
         }
         sockets[0].send_to(&[1], sockets[2].local_addr().unwrap()).unwrap();
-        for _ in 0..2 {
-            waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
-            assert_eq!(waiter.ready(), [12]);
-        }
+        waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
+        assert_eq!(waiter.ready(), [Ready { token: 12, is_ending: false }]);
+        assert_eq!(tokens(&mut waiter), [12]);
         waiter.waker().wake();
-        waiter.wait(None).unwrap();
-        assert_eq!(waiter.ready(), [12], "a wake hides no source");
+        assert_eq!(tokens(&mut waiter), [12], "a wake hides no source");
         sockets[2].recv(&mut [0; 9]).unwrap();
-        waiter.wait(Some(clock::now())).unwrap();
-        assert!(waiter.ready().is_empty());
+        assert!(tokens(&mut waiter).is_empty());
         waiter.remove(&sockets[1]).unwrap();
         sockets[0].send_to(&[1], sockets[1].local_addr().unwrap()).unwrap();
-        waiter.wait(Some(clock::now())).unwrap();
-        assert!(waiter.ready().is_empty());
+        assert!(tokens(&mut waiter).is_empty());
+    }
+
+    #[test]
+    fn an_edge_is_told_once_and_an_end_with_it() {
+        let mut waiter = Waiter::new().unwrap();
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"before").unwrap();
+        waiter.add(&near, 1, Trigger::Edge).unwrap();
+        let mut room = [0; 16];
+        for _ in 0..2 {
+            waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
+            assert_eq!(waiter.ready(), [Ready { token: 1, is_ending: false }]);
+            assert_eq!(near.read(&mut room).unwrap(), 6);
+            assert!(tokens(&mut waiter).is_empty());
+            far.write_all(b"second").unwrap();
+        }
+        drop(far);
+        waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
+        assert_eq!(
+            waiter.ready(),
+            [Ready { token: 1, is_ending: true }],
+            "though there is something to read"
+        );
+        assert_eq!((near.read(&mut room).unwrap(), near.read(&mut room).unwrap()), (6, 0));
     }
 
     #[test]
     fn the_portable_poller_and_bell_do_the_same() {
         let (mut poller, bell) = (poll::Poller::new().unwrap(), poll::Bell::new().unwrap());
-        let mut ready = [0; 4];
-        poller.add(bell.as_fd(), 5).unwrap();
+        let mut ready = [Ready { token: 0, is_ending: false }; 4];
+        poller.add(bell.as_fd(), 5, Trigger::Level).unwrap();
         assert_eq!(poller.wait(Some(Duration::from_micros(10)), &mut ready).unwrap(), 0);
         bell.ring();
         bell.ring();
-        assert_eq!((poller.wait(None, &mut ready).unwrap(), ready[0]), (1, 5));
+        assert_eq!((poller.wait(None, &mut ready).unwrap(), ready[0].token), (1, 5));
         bell.hush();
         assert_eq!(poller.wait(Some(Duration::ZERO), &mut ready).unwrap(), 0);
         poller.remove(bell.as_fd()).unwrap();

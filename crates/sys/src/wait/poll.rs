@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Token;
+use super::{Ready, Token, Trigger};
 
 #[derive(Debug)]
 pub(super) struct Poller {
@@ -21,7 +21,8 @@ impl Poller {
         Ok(Self { sources: Vec::new() })
     }
 
-    pub(super) fn add(&mut self, source: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+    /// `poll` knows levels only, which show every edge.
+    pub(super) fn add(&mut self, source: BorrowedFd<'_>, token: Token, _: Trigger) -> io::Result<()> {
         self.sources.push((source.try_clone_to_owned()?, source.as_raw_fd(), token));
         Ok(())
     }
@@ -34,7 +35,7 @@ impl Poller {
     }
 
     /// Fills `ready` and returns how many. An interruption by a signal is an early return.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>, ready: &mut [Token]) -> io::Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Option<Duration>, ready: &mut [Ready]) -> io::Result<usize> {
         let timeout = timeout
             .map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) as _ });
         let mut fds: Vec<_> = self.sources.iter().map(|s| PollFd::new(&s.0, PollFlags::IN)).collect();
@@ -42,8 +43,12 @@ impl Poller {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let hits = fds.iter().zip(&self.sources).filter(|(fd, _)| !fd.revents().is_empty());
-        Ok(ready.iter_mut().zip(hits).map(|(token, (_, source))| *token = source.2).count())
+        let hits =
+            fds.iter().zip(&self.sources).filter(|(fd, _)| !fd.revents().is_empty()).map(|(fd, source)| {
+                let is_ending = fd.revents().intersects(PollFlags::HUP | PollFlags::ERR);
+                Ready { token: source.2, is_ending }
+            });
+        Ok(ready.iter_mut().zip(hits).map(|(ready, hit)| *ready = hit).count())
     }
 }
 

@@ -153,6 +153,11 @@ impl ChatGuest {
         self.next_ping = now + PING;
     }
 
+    /// Brings near what is on its way.
+    pub(super) fn foresee(&self) {
+        self.connection.foresee();
+    }
+
     pub(super) const fn is_gone(&self) -> bool {
         self.is_gone
     }
@@ -299,7 +304,8 @@ impl ChatGuest {
     /// It goes; its connection goes back to the room, which closes it.
     pub(super) fn hand_back(self) -> Option<Errand> {
         let port = *self.ports.first()?;
-        Some(Errand::HandBack(port, HandBack { connection: self.connection, told: self.told }))
+        let back = HandBack { connection: self.connection, told: self.told };
+        Some(Errand::HandBack(port, Box::new(back)))
     }
 
     fn leave(&mut self, code: u16, random: &Random) {

@@ -12,10 +12,12 @@ use std::net::SocketAddr;
 
 use evenkeel_core::units::{SampleRate, Time};
 use evenkeel_livekit::participant::Transmit;
+use evenkeel_sys::cache::prefetch;
 use evenkeel_sys::udp::Socket;
 
 use self::chat::{ChatGuest, Counts, HandBack, Loss};
 use self::livekit::LiveKitGuest;
+use super::Reach;
 use super::random::Random;
 use super::stream::{Stream, Written};
 use super::uplink::Heard;
@@ -62,7 +64,7 @@ pub enum Errand {
     /// Close this port.
     Close(u32),
     /// Give the connection of this port back to its room.
-    HandBack(u32, HandBack),
+    HandBack(u32, Box<HandBack>),
 }
 
 /// What comes from the room.
@@ -79,6 +81,15 @@ impl Guest {
         match self {
             Self::LiveKit(guest) => guest.settle(ports, rate),
             Self::Chat(guest) => guest.settle(ports, now),
+        }
+    }
+
+    /// Brings near what it will need, see [`super::Reach`].
+    pub(super) fn foresee(&self, reach: Reach) {
+        match (self, reach) {
+            (Self::Chat(guest), Reach::Guest) => prefetch(&**guest),
+            (Self::Chat(guest), Reach::Bytes) => guest.foresee(),
+            (Self::Chat(_), Reach::Session) | (Self::LiveKit(_), _) => {}
         }
     }
 
