@@ -49,7 +49,7 @@ def main():
             median, bare = scores[CALLS // 2], echo(url, folder, said, "no")
             print(f"| {name} | {median:.2f} ({scores[0]:.2f} to {scores[-1]:.2f}) | {bare:.2f} |", flush=True)
             missed += [f"PESQ of {name} is {median:.2f}; {LEAST_PESQ} is the least"] if median < LEAST_PESQ else []
-        print(f"\n| {args.seconds} s of a call in which each packet comes back | |\n|---|---:|")
+        print("\n| a call in which each packet comes back | |\n|---|---:|")
         for name, value, why in loopback(url, folder, material.read(files[RECORDINGS[0]]), args.seconds):
             print(f"| {name} | {value} |")
             missed += [f"{name}: {value}; {why}"] if why else []
@@ -107,12 +107,13 @@ def loopback(url, folder, said, seconds):
     yield "round trip, median", f"{median:.0f} ms", limit(median >= MOST_ROUND_TRIP, f"{MOST_ROUND_TRIP:.0f} ms is the most")
     yield "round trip, longest of {} half seconds of speech".format(len(trips)), f"{longest:.0f} ms", None
     yield "of it in the jitter buffer", f"{seen['buffer']:.0f} ms", None
-    yield "underruns", seen["underruns"], limit(seen["underruns"] > 0, "none may be")
+    yield "underruns, from 20 s on", seen["underruns"], limit(seen["underruns"] > 0, "none may be")
     yield "concealed", seen["concealed"], None
     yield "packets lost or not sent", seen["lost"], None
-    yield "quanta of the worklet", f"{quanta:.0f}", None
+    yield "the browser had compiled all after", f"{seen['settled']:.0f} s", None
+    yield f"quanta of the worklet in {seconds} s from there", f"{quanta:.0f}", None
     yield "bytes allocated in them", seen["garbage"], limit(each >= MOST_GARBAGE, f"{MOST_GARBAGE:.0f} a quantum more is the most")
-    yield "by the browser where the worklet does nothing", idle, None
+    yield "bytes allocated where a worklet does nothing", idle, None
     if seen["holes"]:
         yield "holes in the browser's output", "{events}, {seconds:.3f} s".format(**seen["holes"]), limit(seen["holes"]["events"] > 0, "none may be")
 

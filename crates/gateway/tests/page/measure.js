@@ -1,12 +1,20 @@
 // What `make page-bench` measures in the browser: `echo yes|no`, one conversation with the parrot, with echo cancellation or without;
-// `loopback SECONDS`, a call in which each packet comes straight back, with what is allocated in the worklet meanwhile and how often it had
-// nothing to play; `idle SECONDS`, what is allocated in a worklet that does nothing: the browser's own part of it.
+// `loopback SECONDS`, a call in which each packet comes straight back, with how often the worklet had nothing to play and what is allocated
+// in it once the browser has compiled it; `idle SECONDS`, the same of a worklet that does nothing: the browser's own part of it.
 'use strict';
 const { answered, launch, rest, run, save, talk, url, visit } = require('./driver.js');
 const { front } = require('./front.js');
 
-/** Until the browser has compiled what runs often, and the buffer knows the network. */
+/** Until the buffer knows the network, and a compiler is done with most. */
 const WARM_UP = 20_000;
+
+/**
+ * While a compiler of the browser's works, it allocates in the worklet's name, in objects of all sizes. It has compiled what it will once a
+ * stretch of so many ms saw less than so many bytes; what a worklet leaves for each packet is more in less time.
+ */
+const STRETCH = 15_000;
+const STILL = 500;
+const MOST_STRETCHES = 8;
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -45,6 +53,15 @@ class Worklet {
     await this.send('HeapProfiler.startSampling', all);
   }
 
+  /** Waits until the browser has compiled it, or for so long that it should have: how long that was, in s. */
+  async settle() {
+    for (let stretch = 1; ; stretch++) {
+      await this.count();
+      await wait(STRETCH);
+      if ((await this.counted()) < STILL || stretch === MOST_STRETCHES) return (stretch * STRETCH) / 1000;
+    }
+  }
+
   /** Bytes since then. */
   async counted() {
     const { profile } = await this.send('HeapProfiler.stopSampling');
@@ -78,6 +95,7 @@ const measures = {
     await talk(page);
     await wait(WARM_UP);
     const before = await figures(page);
+    seen.settled = WARM_UP / 1000 + (await worklet.settle());
     await worklet.count();
     await wait(1000 * seconds);
     seen.garbage = await worklet.counted();
@@ -93,6 +111,7 @@ const measures = {
     const worklet = await Worklet.of(page);
     await talk(page);
     await wait(WARM_UP);
+    await worklet.settle();
     await worklet.count();
     await wait(1000 * seconds);
     seen.garbage = await worklet.counted();
@@ -116,4 +135,4 @@ run(async (seen) => {
     };
   });
   await measures[what](page, seen, more);
-}, 200_000);
+}, 400_000);
