@@ -101,8 +101,8 @@ def loopback(url, folder, said, seconds):
     trips = round_trips(*read(seen["heard"]))
     median, longest = float(np.median(trips)), float(np.max(trips))
     quanta = seconds * seen["rate"] / QUANTUM
-    idle = browse(url, folder, speech, "idle", str(seconds))["garbage"]
-    each = (seen["garbage"] - idle) / quanta
+    idle = browse(url, folder, speech, "idle", str(seconds))
+    each = (seen["garbage"] - idle["garbage"]) / quanta
     limit = lambda wrong, text: text if wrong else None
     yield "round trip, median", f"{median:.0f} ms", limit(median >= MOST_ROUND_TRIP, f"{MOST_ROUND_TRIP:.0f} ms is the most")
     yield "round trip, longest of {} half seconds of speech".format(len(trips)), f"{longest:.0f} ms", None
@@ -110,10 +110,11 @@ def loopback(url, folder, said, seconds):
     yield "underruns, from 20 s on", seen["underruns"], limit(seen["underruns"] > 0, "none may be")
     yield "concealed", seen["concealed"], None
     yield "packets lost or not sent", seen["lost"], None
-    yield "the browser had compiled all after", f"{seen['settled']:.0f} s", None
+    for what, settled in ("it", seen["settled"]), ("a worklet that does nothing", idle["settled"]):
+        yield f"the browser had compiled {what} after", f"{settled} s", limit(settled is None, "allocations never ceased")
     yield f"quanta of the worklet in {seconds} s from there", f"{quanta:.0f}", None
     yield "bytes allocated in them", seen["garbage"], limit(each >= MOST_GARBAGE, f"{MOST_GARBAGE:.0f} a quantum more is the most")
-    yield "bytes allocated where a worklet does nothing", idle, None
+    yield "bytes allocated where a worklet does nothing", idle["garbage"], None
     if seen["holes"]:
         yield "holes in the browser's output", "{events}, {seconds:.3f} s".format(**seen["holes"]), limit(seen["holes"]["events"] > 0, "none may be")
 

@@ -1,6 +1,9 @@
 //! What is about to be needed, brought near.
 #![allow(unsafe_code)]
 
+/// Whether [`prefetch`] does anything here.
+pub const CAN_PREFETCH: bool = cfg!(target_arch = "x86_64");
+
 /// Bytes that caches move at once.
 const LINE: usize = 64;
 

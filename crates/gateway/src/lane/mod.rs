@@ -35,7 +35,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use evenkeel_core::packet::Header;
 use evenkeel_core::units::{SampleRate, Time};
-use evenkeel_sys::cache::prefetch;
+use evenkeel_sys::cache::{CAN_PREFETCH, prefetch};
 
 pub use self::plane::{FULL_LOAD, LaneStart, Lanes, PlaneConfig};
 
@@ -55,6 +55,9 @@ use crate::media::{
 /// How much sooner than its deadline a packet may leave, so that one system call sends several. A busy lane turns every
 /// two of these, so a packet is this much early at most, and late by this and what waking takes.
 pub const EARLY: Duration = Duration::from_micros(500);
+
+/// Sessions that are brought near at once: more would push each other out again.
+const FORESIGHT: usize = 64;
 
 /// How soon events that did not fit are offered again.
 const RETRY: Duration = Duration::from_millis(5);
@@ -93,6 +96,8 @@ pub struct Lane {
     /// When sessions have something to send, and when they have something else to do.
     sends: Deadlines,
     chores: Deadlines,
+    /// Sessions that will be touched.
+    near: Vec<u32>,
     /// What left since the last [`Lane::handle_transmitted`], and when it was due.
     departures: Vec<Departure>,
     budget: Budget,
@@ -109,9 +114,9 @@ pub struct Lane {
 /// An Opus packet for the session of another device, if what was handled gave one.
 type Forward<'a> = Option<(MediaId, &'a [u8])>;
 
-/// What [`Lane::foresee`] brings near: each says where the next is.
+/// What is brought near of a session: each says where the next is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+enum Reach {
     /// The session.
     Session,
     /// The room's end beside it, and where packets wait for their time.
@@ -122,7 +127,7 @@ pub enum Reach {
 
 impl Reach {
     /// In their order.
-    pub const ALL: [Self; 3] = [Self::Session, Self::Guest, Self::Bytes];
+    const ALL: [Self; 3] = [Self::Session, Self::Guest, Self::Bytes];
 }
 
 /// A packet that is about to leave.
@@ -150,6 +155,7 @@ impl Lane {
             by_serial: HashMap::default(),
             sends: Deadlines::default(),
             chores: Deadlines::default(),
+            near: Vec::with_capacity(FORESIGHT),
             departures: Vec::with_capacity(64),
             budget: Budget::new(config.max_queued_bytes),
             reports: Reports::new(events),
@@ -228,33 +234,36 @@ impl Lane {
         self.errands.pop_front()
     }
 
-    /// Brings near what this datagram will touch, as far as `reach` says. To be called for all of a batch, one reach after the
-    /// other, before the first is handled: the lane then waits for memory a few times, not for each.
-    pub fn foresee(&self, datagram: &[u8], reach: Reach) {
-        let slot = Header::peek_connection_id(datagram).and_then(|id| self.by_connection.get(&id));
-        self.foresee_session(slot, reach);
+    /// Brings near what these datagrams will touch. To be called for a batch before the first is handled: the lane then waits for
+    /// memory a few times, not for each.
+    pub fn foresee<'a>(&mut self, datagrams: impl Iterator<Item = &'a [u8]>) {
+        let ids = datagrams.filter_map(Header::peek_connection_id);
+        self.near.extend(ids.filter_map(|id| self.by_connection.get(&id)).take(FORESIGHT));
+        self.bring_near(&Reach::ALL);
     }
 
-    /// The same before what comes from guests.
-    pub fn foresee_guest(&self, media: MediaId, reach: Reach) {
-        self.foresee_session(self.by_serial.get(&media.serial), reach);
+    /// The same before what comes from these guests.
+    pub fn foresee_guests(&mut self, guests: impl Iterator<Item = MediaId>) {
+        self.near.extend(guests.filter_map(|media| self.by_serial.get(&media.serial)).take(FORESIGHT));
+        self.bring_near(&Reach::ALL);
     }
 
     /// The same before what is due is sent.
-    pub fn foresee_due(&self, now: Time) {
-        for reach in [Reach::Session, Reach::Guest] {
-            for slot in self.sends.some_due(now + EARLY) {
-                self.foresee_session(Some(&slot), reach);
-            }
-        }
+    pub fn foresee_due(&mut self, now: Time) {
+        self.near.extend(self.sends.some_due(now + EARLY));
+        self.bring_near(&[Reach::Session, Reach::Guest]);
     }
 
-    fn foresee_session(&self, slot: Option<&u32>, reach: Reach) {
-        let Some(session) = slot.and_then(|&slot| self.session(slot)) else { return };
-        match reach {
-            Reach::Session => prefetch(session),
-            beyond => session.foresee(beyond),
+    fn bring_near(&mut self, reaches: &[Reach]) {
+        for &reach in reaches.iter().filter(|_| CAN_PREFETCH) {
+            for session in self.near.iter().filter_map(|&slot| self.session(slot)) {
+                match reach {
+                    Reach::Session => prefetch(session),
+                    beyond => session.foresee(beyond),
+                }
+            }
         }
+        self.near.clear();
     }
 
     /// Takes a datagram from the lane's socket; its bytes are decrypted in place.

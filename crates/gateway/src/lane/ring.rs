@@ -315,6 +315,9 @@ mod tests {
         Pop,
         Drop,
         Clear,
+        /// Remember the end.
+        Note,
+        Truncate,
     }
 
     proptest! {
@@ -325,9 +328,14 @@ mod tests {
             3 => Just(Op::Pop),
             1 => Just(Op::Drop),
             1 => Just(Op::Clear),
+            1 => Just(Op::Note),
+            1 => Just(Op::Truncate),
         ], 1..200)) {
             let (mut ring, mut budget, mut model) = (PacketRing::default(), Budget::new(6000), VecDeque::new());
+            // How much ever went out of the model, and what was noted: a place, and how much had ever been put in.
+            let (mut out, mut noted) = (0, (ring.end(), 0));
             for (op, stamp) in ops.into_iter().zip(0..) {
+                let (before, is_truncate) = (model.len(), matches!(op, Op::Truncate));
                 match op {
                     Op::Push(bytes, units) => {
                         let duration = Duration::from_micros(u64::from(units) * UNIT_MICROS);
@@ -351,11 +359,20 @@ mod tests {
                         }
                     }
                     Op::Drop => prop_assert_eq!(ring.drop_head(), model.pop_front().map(|e| e.0)),
+                    Op::Note => noted = (ring.end(), out + model.len()),
+                    Op::Truncate => {
+                        ring.truncate(noted.0);
+                        if noted.1 >= out {
+                            model.truncate(noted.1 - out);
+                        }
+                    }
                     Op::Clear => {
                         ring.clear(&mut budget);
                         model.clear();
                     }
                 }
+                // What was truncated never went out.
+                out += if is_truncate { 0 } else { before.saturating_sub(model.len()) };
                 let packets = model.iter().filter(|e| matches!(e.0, Head::Packet(_))).count();
                 prop_assert_eq!((ring.packets() as usize, ring.is_empty()), (packets, model.is_empty()));
                 prop_assert!(budget.free <= 6000 && ring.bytes.len() <= 6000);

@@ -17,6 +17,8 @@ impl Stamps {
     /// Remembers a pair, whose `ours` comes after all before. Allocates at the first.
     pub(super) fn note(&mut self, ours: u32, room: u32) {
         let pairs = self.pairs.get_or_insert_with(|| Box::new([(0, 0); LEN]));
+        let newest = self.noted.checked_sub(1).map(|newest| pairs[newest % LEN].0);
+        debug_assert!(newest.is_none_or(|newest| ours.wrapping_sub(newest) as i32 > 0), "{newest:?} {ours}");
         pairs[self.noted % LEN] = (ours, room);
         self.noted += 1;
     }

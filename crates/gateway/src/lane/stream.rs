@@ -11,6 +11,8 @@ use rustls::ClientConnection;
 pub struct Stream {
     tcp: TcpStream,
     tls: Option<Box<ClientConnection>>,
+    /// Bytes from the network since somebody asked.
+    received: usize,
 }
 
 /// Reads of TLS that give nothing, in a row, before somebody else has a turn: what a server may say to TLS itself.
@@ -32,7 +34,7 @@ impl Stream {
     /// If the system does not let it be used without waiting.
     pub fn new(tcp: TcpStream, tls: Option<ClientConnection>) -> io::Result<Self> {
         tcp.set_nonblocking(true)?;
-        Ok(Self { tcp, tls: tls.map(Box::new) })
+        Ok(Self { tcp, tls: tls.map(Box::new), received: 0 })
     }
 
     /// Reads what is there. 0 is the end. What was decrypted and not read shows by no event of the socket, so read until
@@ -42,20 +44,29 @@ impl Stream {
     /// [`ErrorKind::WouldBlock`] if nothing is there, [`ErrorKind::Interrupted`] if there may be, once others had a turn, or
     /// what the network or TLS says.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.tcp.read(into) };
+        let Some(tls) = &mut self.tls else {
+            return self.tcp.read(into).inspect(|count| self.received += count);
+        };
         for _ in 0..EMPTY_READS {
             match tls.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            if tls.read_tls(&mut self.tcp)? == 0 {
+            let count = tls.read_tls(&mut self.tcp)?;
+            if count == 0 {
                 return Ok(0);
             }
+            self.received += count;
             tls.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
             // TLS may have to answer. What is not taken now goes out with what is written next.
             flush(tls, &mut self.tcp)?;
         }
         Err(ErrorKind::Interrupted.into())
+    }
+
+    /// How many bytes came from the network since this was asked: what reading cost, whatever there was to read in them.
+    pub(super) const fn take_received(&mut self) -> usize {
+        std::mem::replace(&mut self.received, 0)
     }
 
     /// Whether there may be more to read, though the socket has nothing.

@@ -19,7 +19,7 @@ use evenkeel_sys::wait::{READY_BATCH, Trigger, Waiter, sleep_until};
 use super::guest::chat::Loss;
 use super::guest::{Arrival, Errand, Link};
 use super::plane::{LanePort, Plane};
-use super::{EARLY, Lane, Reach};
+use super::{EARLY, Lane};
 use crate::media::MediaId;
 
 /// How long a busy turn lasts at least. What is due in the first half of the next has left with this one.
@@ -78,8 +78,8 @@ struct Port {
     is_watched: bool,
     /// Whether it is among those to be read.
     is_to_read: bool,
-    /// Whether its end is behind what is there to be read: no event will say so again.
-    is_ending: bool,
+    /// Whether a short read says nothing of what is behind it, and no event will.
+    until_dry: bool,
 }
 
 impl Port {
@@ -176,9 +176,9 @@ impl LaneThread {
 
     fn send(&mut self) -> Found {
         let mut found = Found::Nothing;
-        self.lane.foresee_due(clock::now());
         loop {
             let now = clock::now();
+            self.lane.foresee_due(now);
             while self.sender.push(|datagram| self.lane.poll_transmit(now, datagram)) {}
             if self.sender.is_empty() {
                 return found;
@@ -206,9 +206,7 @@ impl LaneThread {
                 }
             };
             let now = clock::now();
-            for reach in Reach::ALL {
-                self.receiver.datagrams().for_each(|(_, datagram)| self.lane.foresee(datagram, reach));
-            }
+            self.lane.foresee(self.receiver.datagrams().map(|(_, datagram)| &*datagram));
             for (from, datagram) in self.receiver.datagrams() {
                 self.lane.handle_datagram(now, from, datagram);
             }
@@ -246,7 +244,7 @@ impl LaneThread {
             self.ports.len() as u32 - 1
         });
         self.ports[port as usize] =
-            Some(Port { media, link, is_watched: false, is_to_read: false, is_ending: false });
+            Some(Port { media, link, is_watched: false, is_to_read: false, until_dry: false });
         self.watch(port, true);
         port
     }
@@ -279,7 +277,7 @@ impl LaneThread {
         for ready in self.waiter.ready() {
             let port = ready.token.wrapping_sub(1) as u32;
             if let Some(Some(entry)) = self.ports.get_mut(port as usize) {
-                entry.is_ending |= ready.is_ending;
+                entry.until_dry |= ready.until_dry;
                 entry.read_later(port, &mut self.to_read);
             }
         }
@@ -298,17 +296,15 @@ impl LaneThread {
             Err(_) => return Found::Nothing,
         };
         let ready = self.waiter.ready().len();
-        for reach in Reach::ALL {
-            for &port in self.to_read.iter().take(READY_BATCH) {
-                if let Some(Some(entry)) = self.ports.get(port as usize) {
-                    self.lane.foresee_guest(entry.media, reach);
-                }
-            }
-        }
         let (mut left, now) = (GUEST_BYTES, clock::now());
-        for _ in 0..self.to_read.len() {
+        for at in 0..self.to_read.len() {
             if left == 0 {
                 return Found::TooMuch;
+            }
+            if at % READY_BATCH == 0 {
+                let ports = self.to_read.iter().take(READY_BATCH);
+                let port = |&port: &u32| self.ports.get(port as usize)?.as_ref();
+                self.lane.foresee_guests(ports.filter_map(port).map(|port| port.media));
             }
             let Some(port) = self.to_read.pop_front() else { break };
             if let Some(count) = self.receive_guest(now, port) {
@@ -341,31 +337,36 @@ impl LaneThread {
                     Some(received)
                 }
             },
-            Link::Stream(stream) => match stream.read(&mut self.bytes[..]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    entry.read_later(port, &mut self.to_read);
-                    Some(0)
-                }
-                Ok(0) => self.end_stream(now, port, Loss::Ended),
-                Err(error) => self.end_stream(now, port, error.into()),
-                Ok(count) => {
-                    if count == READ || entry.is_ending || stream.may_hide_more() {
+            Link::Stream(stream) => {
+                let read = stream.read(&mut self.bytes[..]);
+                let received = stream.take_received();
+                match read {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return (received > 0).then_some(received);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                         entry.read_later(port, &mut self.to_read);
                     }
-                    self.lane.handle_guest_bytes(now, media, &self.bytes[..count]);
-                    Some(count)
+                    Ok(0) => self.end_stream(now, port, Loss::Ended),
+                    Err(error) => self.end_stream(now, port, error.into()),
+                    Ok(count) => {
+                        if count == READ || entry.until_dry || stream.may_hide_more() {
+                            entry.read_later(port, &mut self.to_read);
+                        }
+                        self.lane.handle_guest_bytes(now, media, &self.bytes[..count]);
+                    }
                 }
-            },
+                Some(received)
+            }
         }
     }
 
-    /// Nothing more will come from this stream, though the kernel would say for ever that something is there.
-    fn end_stream(&mut self, now: Time, port: u32, loss: Loss) -> Option<usize> {
+    /// Nothing more will come from this stream, whatever the system says of it.
+    fn end_stream(&mut self, now: Time, port: u32, loss: Loss) {
         self.watch(port, false);
-        let entry = self.ports.get(port as usize)?.as_ref()?;
-        self.lane.handle_guest_end(now, entry.media, loss);
-        Some(0)
+        if let Some(Some(entry)) = self.ports.get(port as usize) {
+            self.lane.handle_guest_end(now, entry.media, loss);
+        }
     }
 
     fn run_errands(&mut self) {

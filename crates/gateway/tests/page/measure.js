@@ -5,7 +5,7 @@
 const { answered, launch, rest, run, save, talk, url, visit } = require('./driver.js');
 const { front } = require('./front.js');
 
-/** Until the buffer knows the network, and a compiler is done with most. */
+/** Until the buffer knows the network. */
 const WARM_UP = 20_000;
 
 /**
@@ -53,13 +53,14 @@ class Worklet {
     await this.send('HeapProfiler.startSampling', all);
   }
 
-  /** Waits until the browser has compiled it, or for so long that it should have: how long that was, in s. */
+  /** Waits until the browser has compiled it: how long that was, in s. `null` if it was not done when it should have been. */
   async settle() {
-    for (let stretch = 1; ; stretch++) {
+    for (let stretch = 1; stretch <= MOST_STRETCHES; stretch++) {
       await this.count();
       await wait(STRETCH);
-      if ((await this.counted()) < STILL || stretch === MOST_STRETCHES) return (stretch * STRETCH) / 1000;
+      if ((await this.counted()) < STILL) return (stretch * STRETCH) / 1000;
     }
+    return null;
   }
 
   /** Bytes since then. */
@@ -95,7 +96,7 @@ const measures = {
     await talk(page);
     await wait(WARM_UP);
     const before = await figures(page);
-    seen.settled = WARM_UP / 1000 + (await worklet.settle());
+    seen.settled = await worklet.settle();
     await worklet.count();
     await wait(1000 * seconds);
     seen.garbage = await worklet.counted();
@@ -111,7 +112,7 @@ const measures = {
     const worklet = await Worklet.of(page);
     await talk(page);
     await wait(WARM_UP);
-    await worklet.settle();
+    seen.settled = await worklet.settle();
     await worklet.count();
     await wait(1000 * seconds);
     seen.garbage = await worklet.counted();

@@ -28,7 +28,12 @@ impl Poller {
             Trigger::Level => EventFlags::empty(),
             Trigger::Edge => EventFlags::ET,
         };
-        Ok(epoll::add(&self.epoll, source, data, EventFlags::IN | EventFlags::RDHUP | edge)?)
+        Ok(epoll::add(
+            &self.epoll,
+            source,
+            data,
+            EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | edge,
+        )?)
     }
 
     pub(super) fn remove(&mut self, source: BorrowedFd<'_>) -> io::Result<()> {
@@ -77,7 +82,7 @@ impl Poller {
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (ready, event) in ready.iter_mut().zip(&events[..count]) {
             *ready =
-                Ready { token: event.u64, is_ending: is_ending(EventFlags::from_bits_retain(event.events)) };
+                Ready { token: event.u64, until_dry: until_dry(EventFlags::from_bits_retain(event.events)) };
         }
         Ok(count)
     }
@@ -93,14 +98,14 @@ impl Poller {
         let count = epoll::wait(&self.epoll, &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         for (ready, event) in ready.iter_mut().zip(&events[..count]) {
             let flags = event.flags;
-            *ready = Ready { token: event.data.u64(), is_ending: is_ending(flags) };
+            *ready = Ready { token: event.data.u64(), until_dry: until_dry(flags) };
         }
         Ok(count)
     }
 }
 
-fn is_ending(flags: EventFlags) -> bool {
-    flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+fn until_dry(flags: EventFlags) -> bool {
+    flags.intersects(EventFlags::PRI | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
 /// What a waker rings.
@@ -131,12 +136,37 @@ impl AsFd for Bell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn what_stands_behind_urgent_bytes_is_not_forgotten() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut near, _) = listener.accept().unwrap();
+        let send = |bytes: &[u8], flags| {
+            // SAFETY: the bytes are there as long as the call takes.
+            let sent = unsafe { libc::send(far.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+            assert_eq!(sent, bytes.len() as isize);
+        };
+        send(b"before", 0);
+        send(b"!", libc::MSG_OOB);
+        send(b"behind", 0);
+        let mut poller = Poller::new().unwrap();
+        poller.add(near.as_fd(), 1, Trigger::Edge).unwrap();
+        let mut ready = [Ready { token: 0, until_dry: false }; READY_BATCH];
+        assert_eq!(poller.wait(None, &mut ready).unwrap(), 1);
+        assert!(ready[0].until_dry);
+        let mut room = [0; 100];
+        assert_eq!(near.read(&mut room).unwrap(), 6, "a read stops there");
+        assert_eq!(near.read(&mut room).unwrap(), 6, "and the next goes on");
+    }
 
     #[test]
     fn without_pwait2_the_same_comes_out() {
         let mut poller = Poller { has_pwait2: false, ..Poller::new().unwrap() };
         let bell = Bell::new().unwrap();
-        let mut ready = [Ready { token: 0, is_ending: false }; READY_BATCH];
+        let mut ready = [Ready { token: 0, until_dry: false }; READY_BATCH];
         poller.add(bell.as_fd(), 5, Trigger::Level).unwrap();
         assert_eq!(poller.wait(Some(Duration::from_micros(10)), &mut ready).unwrap(), 0);
         bell.ring();

@@ -38,8 +38,9 @@ pub type Token = u64;
 pub struct Ready {
     /// What it is known by.
     pub token: Token,
-    /// Nothing comes on it behind what is there, or it failed: reading says which.
-    pub is_ending: bool,
+    /// Behind what is there is its end, an error, or what the sender called urgent, and a read stops before that: read until
+    /// there is nothing.
+    pub until_dry: bool,
 }
 
 /// When a source is reported.
@@ -49,7 +50,7 @@ pub enum Trigger {
     Level,
     /// By one wait, when more has come to read, and where the system can't tell by all that follow, too. Half as dear as
     /// [`Trigger::Level`], for who reads it empty; of a stream, a read that fills less than there was room for has done so
-    /// unless [`Ready::is_ending`].
+    /// unless it is to be read [until dry](Ready::until_dry).
     Edge,
 }
 
@@ -102,7 +103,7 @@ impl Waiter {
         let shared = Arc::new(Shared { state: AtomicU8::new(AWAKE), bell: Bell::new()? });
         let mut poller = Poller::new()?;
         poller.add(shared.bell.as_fd(), Token::MAX, Trigger::Level)?;
-        let nothing = Ready { token: Token::MAX, is_ending: false };
+        let nothing = Ready { token: Token::MAX, until_dry: false };
         Ok(Self { poller, shared, ready: [nothing; READY_BATCH], ready_count: 0 })
     }
 
@@ -112,7 +113,8 @@ impl Waiter {
         Waker { shared: Arc::clone(&self.shared) }
     }
 
-    /// From here on, waits end when `source` has something to read, and [`Waiter::ready`] then has `token`. Allocates.
+    /// From here on, waits end when `source` has something to read, as [`Trigger`] says, and [`Waiter::ready`] then has `token`.
+    /// Allocates.
     ///
     /// # Errors
     /// If the source cannot be watched or already is.
@@ -153,7 +155,7 @@ impl Waiter {
         Ok(was_called)
     }
 
-    /// The sources that had something to read when the last wait ended, in no order.
+    /// The sources of which the last wait told, in no order, at most [`READY_BATCH`]. There may be others: the next tells of them.
     #[must_use]
     pub fn ready(&self) -> &[Ready] {
         &self.ready[..self.ready_count]
@@ -246,7 +248,7 @@ mod tests {
         }
         sockets[0].send_to(&[1], sockets[2].local_addr().unwrap()).unwrap();
         waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
-        assert_eq!(waiter.ready(), [Ready { token: 12, is_ending: false }]);
+        assert_eq!(waiter.ready(), [Ready { token: 12, until_dry: false }]);
         assert_eq!(tokens(&mut waiter), [12]);
         waiter.waker().wake();
         assert_eq!(tokens(&mut waiter), [12], "a wake hides no source");
@@ -266,7 +268,7 @@ mod tests {
         let mut room = [0; 16];
         for _ in 0..2 {
             waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
-            assert_eq!(waiter.ready(), [Ready { token: 1, is_ending: false }]);
+            assert_eq!(waiter.ready(), [Ready { token: 1, until_dry: false }]);
             assert_eq!(near.read(&mut room).unwrap(), 6);
             assert!(tokens(&mut waiter).is_empty());
             far.write_all(b"second").unwrap();
@@ -275,7 +277,7 @@ mod tests {
         waiter.wait(Some(clock::now() + SECOND * 20)).unwrap();
         assert_eq!(
             waiter.ready(),
-            [Ready { token: 1, is_ending: true }],
+            [Ready { token: 1, until_dry: true }],
             "though there is something to read"
         );
         assert_eq!((near.read(&mut room).unwrap(), near.read(&mut room).unwrap()), (6, 0));
@@ -284,7 +286,7 @@ mod tests {
     #[test]
     fn the_portable_poller_and_bell_do_the_same() {
         let (mut poller, bell) = (poll::Poller::new().unwrap(), poll::Bell::new().unwrap());
-        let mut ready = [Ready { token: 0, is_ending: false }; 4];
+        let mut ready = [Ready { token: 0, until_dry: false }; 4];
         poller.add(bell.as_fd(), 5, Trigger::Level).unwrap();
         assert_eq!(poller.wait(Some(Duration::from_micros(10)), &mut ready).unwrap(), 0);
         bell.ring();

@@ -45,8 +45,8 @@ impl Poller {
         }
         let hits =
             fds.iter().zip(&self.sources).filter(|(fd, _)| !fd.revents().is_empty()).map(|(fd, source)| {
-                let is_ending = fd.revents().intersects(PollFlags::HUP | PollFlags::ERR);
-                Ready { token: source.2, is_ending }
+                let until_dry = fd.revents().intersects(PollFlags::HUP | PollFlags::ERR);
+                Ready { token: source.2, until_dry }
             });
         Ok(ready.iter_mut().zip(hits).map(|(ready, hit)| *ready = hit).count())
     }
