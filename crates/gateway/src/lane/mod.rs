@@ -54,7 +54,7 @@ use crate::media::{
 
 /// How much sooner than its deadline a packet may leave, so that one system call sends several. A busy lane turns every
 /// two of these, so a packet is this much early at most, and late by this and what waking takes.
-pub const EARLY: Duration = Duration::from_micros(500);
+pub const EARLY: Duration = Duration::from_micros(700);
 
 /// Sessions that are brought near at once: more would push each other out again.
 const FORESIGHT: usize = 64;

@@ -2,7 +2,7 @@
 //!
 //! A turn, in this order: send what is due, carry out commands, receive, do what else is due, send what became due by
 //! that. After a turn that did something the thread sleeps until the turn's time is up, deaf to everything: so thousands
-//! of packets a second come and go in batches, for at most a millisecond of delay: a wake-up costs as much as ten
+//! of packets a second come and go in batches, for about a millisecond of delay: a wake-up costs as much as ten
 //! packets. After a turn that did nothing it waits for the next deadline, datagram or command.
 
 use std::collections::VecDeque;
