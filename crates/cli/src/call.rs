@@ -58,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long)]
     loopback: bool,
 
-    /// How long after the last word to wait for an answer, in seconds
+    /// How long after the last word to wait for an answer, and in an answer for more of it, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600))]
     answer_limit: u64,
 
@@ -127,6 +127,16 @@ impl Credentials {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let out = args.out.as_deref().map(|path| Ok((path, Kind::of(path)?))).transpose()?;
+    if let Some((path, _)) = out
+        && let Some(folder) =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    {
+        return Err(Failure::input(format!(
+            "--out {}: there is no folder {}",
+            path.display(),
+            folder.display()
+        )));
+    }
     let mut speech = speech::read(&args.wav)?;
     if args.loopback {
         // Silence would come back too, and the reply never end.

@@ -97,9 +97,10 @@ pub(crate) fn run(args: &Args, duration: Duration, output: &Output<'_>) -> Resul
         Some(failure) if report.devices.failed == report.devices.devices => {
             Err(Failure::machine(format!("no device could stay: {failure}")))
         }
-        _ if report.devices.sent > 0 && report.devices.heard.packets == 0 => {
-            Err(Failure::machine("nothing was heard: does the gateway run with room.loopback=true?"))
-        }
+        _ if report.devices.sent > 0 && report.devices.heard.packets == 0 => Err(Failure::machine(
+            "nothing was heard: with its echo room, does the gateway run with room.loopback=true; with another, is that \
+                 there, and does it send each packet back? The gateway's dashboard and log say",
+        )),
         _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use crate::far_end::{LONG, Patience};
 #[command(next_help_heading = "Simulated network")]
 pub(crate) struct Weather {
     /// Share of datagrams that are lost, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     loss: f64,
 
     /// Datagrams lost in a row, on average [default: as chance has it]
@@ -25,11 +25,11 @@ pub(crate) struct Weather {
     jitter: f64,
 
     /// Share of datagrams that are overtaken by others, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     reorder: f64,
 
     /// Share of datagrams that arrive twice, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     duplicate: f64,
 
     /// How long the listener waits for a packet that is late or lost [default: adapts, as in a call]
@@ -39,6 +39,11 @@ pub(crate) struct Weather {
     /// The same seed gives the same network
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let given = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    given.ok_or_else(|| "must be from 0 to 100 percent".to_owned())
 }
 
 impl Weather {

@@ -106,6 +106,38 @@ fn a_recording_said_to_the_echo_room_comes_back() {
 }
 
 #[test]
+fn a_reply_that_never_ends_ends_the_call_nevertheless() {
+    // The chat server of loads says that it speaks, and never that it has spoken.
+    let mut servers =
+        evenkeel(&["load", "--chat-server", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(servers.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (_, address) = line.split_once("ws://").unwrap_or_else(|| panic!("{line:?}"));
+    let address = format!("websocket.servers=ws://{}/", address.trim_end().trim_end_matches('/'));
+    let serving = Serving::start(&["--set", "room.kind=websocket", "--set", &address]);
+    let called = call(serving.mqtt(), &["--answer-limit", "1"]);
+    let report: Value = serde_json::from_slice(&called.stdout).unwrap();
+    assert_eq!(report["messages"][0]["message"]["state"], "start", "{report}");
+    assert_eq!(report["messages"].as_array().unwrap().len(), 1, "{report}");
+    // Who pauses while he is spoken to hears of an echo what he said before, which is hardly anything.
+    assert!(report["heard"]["packets"].as_u64().unwrap() <= 3, "{report}");
+    drop(serving);
+    servers.kill().unwrap();
+    servers.wait().unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_call_is_said_before_anybody_is_called() {
+    for (wrong, says) in
+        [(["--loss", "500"], "from 0 to 100 percent"), (["--out", "nowhere/a.wav"], "no folder nowhere")]
+    {
+        let refused = call("127.0.0.1:1", &wrong);
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}");
+        assert!(text(&refused.stderr).contains(says), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
 fn who_cannot_come_in_is_told_what_to_do() {
     let serving =
         Serving::start(&["--set", "devices.signature_key=k1", "--set", "management.listen=127.0.0.1:0"]);

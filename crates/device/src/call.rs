@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
@@ -33,6 +34,12 @@ pub const FRAME: Duration = Duration::from_millis(60);
 
 /// How long packets under way are waited for at the end.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// How long a reply may be silent at least before it counts as over.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A reply that lasts longer is one that never ends.
+const LONGEST_REPLY: Duration = Duration::from_secs(300);
 
 /// How often a device says that it is still there.
 const PING: Duration = Duration::from_secs(60);
@@ -140,6 +147,7 @@ async fn hold(config: &CallConfig, speech: Speech) -> Result<Held, DeviceError> 
     let (tell, said_all) = mpsc::channel(1);
     let media = Media::new(config, &session, speech, tell)?;
     let (orders, waker, start) = (Arc::clone(&media.orders), media.waiter.waker(), media.start);
+    let heard = Arc::clone(&media.heard);
     let wanted = MediaThread { name: "call".to_owned(), core: None, real_time: Some(1) };
     let (thread, _) = spawn(wanted, move || media.run()).map_err(DeviceError::io("a thread"))?;
     let order = |order| {
@@ -149,7 +157,7 @@ async fn hold(config: &CallConfig, speech: Speech) -> Result<Held, DeviceError> 
 
     let mut messages = Vec::new();
     let pauses = config.mode != "realtime";
-    let talked = converse(&mut control, said_all, config.reply_limit, |message| {
+    let talked = converse(&mut control, said_all, config.reply_limit, &heard, |message| {
         match speaking(&message) {
             Some(true) => order(Order::Spoken { pauses }),
             Some(false) => order(Order::Silence),
@@ -185,18 +193,22 @@ async fn hold(config: &CallConfig, speech: Speech) -> Result<Held, DeviceError> 
     Ok(Held { report, session, datagrams: seen.datagrams })
 }
 
-/// Listens to the gateway until all was said and the reply to it has ended, or none came.
+/// Listens to the gateway until all was said and the reply to it has ended, or none came, or no more of it.
 async fn converse(
     control: &mut Control,
     mut said_all: mpsc::Receiver<()>,
     reply_limit: Duration,
+    heard: &AtomicU64,
     mut hear: impl FnMut(Value),
 ) -> Result<(), DeviceError> {
     let (mut is_spoken_to, mut until) = (false, None);
+    // A room may forget to say that its reply has ended.
+    let patience = reply_limit.max(LEAST_PATIENCE);
+    let (mut heard_before, mut hushed) = (0, Instant::now() + patience);
     let mut pings = interval(PING);
     loop {
         let is_over = async {
-            match until.filter(|_| !is_spoken_to) {
+            match if is_spoken_to { Some(hushed) } else { until } {
                 Some(until) => sleep_until(until).await,
                 None => std::future::pending().await,
             }
@@ -207,6 +219,7 @@ async fn converse(
                 let speaking = speaking(&message);
                 let is_goodbye = message["type"] == "goodbye";
                 is_spoken_to = speaking.unwrap_or(is_spoken_to);
+                hushed = Instant::now() + patience;
                 hear(message);
                 if is_goodbye || (speaking == Some(false) && until.is_some()) {
                     return Ok(());
@@ -214,7 +227,14 @@ async fn converse(
             }
             _ = said_all.recv(), if until.is_none() => until = Some(Instant::now() + reply_limit),
             _ = pings.tick() => control.ping().await?,
-            () = is_over => return Ok(()),
+            () = is_over => {
+                let so_far = heard.load(Ordering::Relaxed);
+                let is_endless = until.is_some_and(|until| until + LONGEST_REPLY < Instant::now());
+                if !is_spoken_to || so_far == heard_before || is_endless {
+                    return Ok(());
+                }
+                (heard_before, hushed) = (so_far, Instant::now() + patience);
+            }
         }
     }
 }
@@ -256,6 +276,8 @@ struct Media {
     waiter: Waiter,
     orders: Arc<SegQueue<Order>>,
     said_all: Option<mpsc::Sender<()>>,
+    /// Datagrams heard so far.
+    heard: Arc<AtomicU64>,
     listening: Listening,
     seen: Seen,
 }
@@ -307,6 +329,7 @@ impl Media {
             waiter,
             orders: Arc::new(SegQueue::new()),
             said_all: Some(said_all),
+            heard: Arc::new(AtomicU64::new(0)),
             listening: Listening::default(),
             seen: Seen {
                 ear: Ear::new(Duration::from_secs_f64(session.frame_duration_ms / 1e3)),
@@ -399,6 +422,7 @@ impl Media {
             self.seen.not_opened += 1;
             return;
         };
+        self.heard.fetch_add(1, Ordering::Relaxed);
         self.seen.ear.hear(&mut self.listening, at, opened.header.sequence);
         if self.seen.datagrams.is_empty() {
             self.seen.answer = self.seen.last_voice.map(|last| at.since(last));
