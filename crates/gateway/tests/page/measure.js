@@ -53,6 +53,13 @@ class Worklet {
     await this.send('HeapProfiler.startSampling', all);
   }
 
+  /** Bytes since then. */
+  async counted() {
+    const { profile } = await this.send('HeapProfiler.stopSampling');
+    const sum = (node) => node.children.reduce((total, child) => total + sum(child), node.selfSize);
+    return sum(profile.head);
+  }
+
   /** Waits until the browser has compiled it: how long that was, in s. `null` if it was not done when it should have been. */
   async settle() {
     for (let stretch = 1; stretch <= MOST_STRETCHES; stretch++) {
@@ -61,13 +68,6 @@ class Worklet {
       if ((await this.counted()) < STILL) return (stretch * STRETCH) / 1000;
     }
     return null;
-  }
-
-  /** Bytes since then. */
-  async counted() {
-    const { profile } = await this.send('HeapProfiler.stopSampling');
-    const sum = (node) => node.children.reduce((total, child) => total + sum(child), node.selfSize);
-    return sum(profile.head);
   }
 }
 

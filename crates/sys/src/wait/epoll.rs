@@ -28,12 +28,8 @@ impl Poller {
             Trigger::Level => EventFlags::empty(),
             Trigger::Edge => EventFlags::ET,
         };
-        Ok(epoll::add(
-            &self.epoll,
-            source,
-            data,
-            EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | edge,
-        )?)
+        let flags = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | edge;
+        Ok(epoll::add(&self.epoll, source, data, flags)?)
     }
 
     pub(super) fn remove(&mut self, source: BorrowedFd<'_>) -> io::Result<()> {

@@ -48,7 +48,7 @@ pub struct Ready {
 pub enum Trigger {
     /// By every wait, while there is something to read.
     Level,
-    /// By one wait, when more has come to read, and where the system can't tell by all that follow, too. Half as dear as
+    /// By one wait, when more has come to read, and where the system can't tell by all that follow, too. Cheaper than
     /// [`Trigger::Level`], for who reads it empty; of a stream, a read that fills less than there was room for has done so
     /// unless it is to be read [until dry](Ready::until_dry).
     Edge,
