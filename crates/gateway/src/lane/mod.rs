@@ -119,7 +119,9 @@ type Forward<'a> = Option<(MediaId, &'a [u8])>;
 enum Reach {
     /// The session.
     Session,
-    /// The room's end beside it, and where packets wait for their time.
+    /// Where packets wait for their time.
+    Queue,
+    /// The room's end beside it.
     Guest,
     /// What is on its way from and to the room.
     Bytes,
@@ -127,7 +129,7 @@ enum Reach {
 
 impl Reach {
     /// In their order.
-    const ALL: [Self; 3] = [Self::Session, Self::Guest, Self::Bytes];
+    const ALL: [Self; 4] = [Self::Session, Self::Queue, Self::Guest, Self::Bytes];
 }
 
 /// A packet that is about to leave.
@@ -251,7 +253,7 @@ impl Lane {
     /// The same before what is due is sent.
     pub fn foresee_due(&mut self, now: Time) {
         self.near.extend(self.sends.some_due(now + EARLY));
-        self.bring_near(&[Reach::Session, Reach::Guest]);
+        self.bring_near(&[Reach::Session, Reach::Queue]);
     }
 
     fn bring_near(&mut self, reaches: &[Reach]) {

@@ -44,6 +44,8 @@ pub(super) struct Session {
     route: Route,
     parrot: Parrot,
     guest: Option<Guest>,
+    /// When the guest wants to be asked again. Kept here, where it is read for each packet that leaves.
+    guest_due: Option<Time>,
     /// The one that may go on, if that was said before it came.
     may_go_on: Option<GuestId>,
     /// What the device said that its chat server has yet to hear.
@@ -115,6 +117,7 @@ impl Session {
             route: open.route,
             parrot: Parrot::default(),
             guest: None,
+            guest_due: None,
             may_go_on: None,
             backlog: PacketRing::default(),
             rate: open.downlink.sample_rate,
@@ -136,11 +139,10 @@ impl Session {
 
     /// Brings near what is outside of it, see [`super::Reach`].
     pub(super) fn foresee(&self, reach: Reach) {
-        if let Some(guest) = &self.guest {
-            guest.foresee(reach);
-        }
-        if reach == Reach::Guest {
+        if reach == Reach::Queue {
             self.downlink.foresee();
+        } else if let Some(guest) = &self.guest {
+            guest.foresee(reach);
         }
     }
 
@@ -245,9 +247,10 @@ impl Session {
                 if let Some(guest) = &mut self.guest {
                     guest.resume();
                 }
+                self.note_guest();
             }
             // A participant speaks on until it is interrupted; when that is over is told later.
-            Gate::Discard if self.guest.as_mut().is_some_and(|guest| guest.stop()) => {}
+            Gate::Discard if self.guest.as_mut().is_some_and(|guest| guest.stop()) => self.note_guest(),
             // Told to be silent, a room in the lane has nothing more to say of this reply.
             Gate::Discard if self.route.tells_replies() => {
                 self.parrot.listen(shared.budget);
@@ -301,8 +304,7 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`].
     pub(super) fn next_timeout(&self) -> Time {
-        let guest = self.guest.as_ref().map(Guest::next_timeout);
-        let rest = [self.first_limit, self.loopback_end, self.parrot.next_due(), guest];
+        let rest = [self.first_limit, self.loopback_end, self.parrot.next_due(), self.guest_due];
         rest.into_iter().flatten().fold(self.next_stats, Time::min)
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::net::{RecvFlags, SendFlags};
 use rustls::ClientConnection;
 
 /// See the [module](self).
@@ -45,7 +46,10 @@ impl Stream {
     /// what the network or TLS says.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.tcp.read(into).inspect(|count| self.received += count);
+            // By the bare call, here and below: the C library's is a point where threads can be cancelled, and that shows.
+            let (count, _) = rustix::net::recv(&self.tcp, into, RecvFlags::empty())?;
+            self.received += count;
+            return Ok(count);
         };
         for _ in 0..EMPTY_READS {
             match tls.reader().read(into) {
@@ -80,7 +84,7 @@ impl Stream {
     /// What the network says; never that it would block.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Written> {
         let Some(tls) = &mut self.tls else {
-            let count = or_nothing(self.tcp.write(bytes))?;
+            let count = or_nothing(rustix::net::send(&self.tcp, bytes, SendFlags::NOSIGNAL))?;
             return Ok(Written { count, is_flushed: count == bytes.len() });
         };
         // What is encrypted waits here, so no more is until that is gone.
@@ -118,8 +122,8 @@ fn flush(tls: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<bool> {
     Ok(true)
 }
 
-fn or_nothing(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
+fn or_nothing(result: Result<usize, impl Into<io::Error>>) -> io::Result<usize> {
+    match result.map_err(Into::into) {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
         result => result,
     }

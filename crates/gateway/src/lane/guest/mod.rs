@@ -89,7 +89,7 @@ impl Guest {
         match (self, reach) {
             (Self::Chat(guest), Reach::Guest) => prefetch(&**guest),
             (Self::Chat(guest), Reach::Bytes) => guest.foresee(),
-            (Self::Chat(_), Reach::Session) | (Self::LiveKit(_), _) => {}
+            (Self::Chat(_), Reach::Session | Reach::Queue) | (Self::LiveKit(_), _) => {}
         }
     }
 

@@ -32,6 +32,7 @@ impl Session {
         self.dismiss(shared);
         guest.settle(ports, self.rate, shared.now);
         self.guest = Some(guest);
+        self.note_guest();
         match self.may_go_on.take() {
             Some(id) => self.handle_go_on(id, shared),
             None => self.handle_nudge(shared),
@@ -81,7 +82,7 @@ impl Session {
     }
 
     pub(super) fn handle_guest_timeout(&mut self, shared: &mut Shared<'_>) {
-        if self.guest.as_ref().is_some_and(|guest| guest.next_timeout() <= shared.now) {
+        if self.guest_due.is_some_and(|due| due <= shared.now) {
             self.with_guest(shared, Guest::handle_timeout);
         }
     }
@@ -130,9 +131,15 @@ impl Session {
         shared.totals.count_room(guest.take_counts());
         let is_gone = guest.is_gone();
         self.guest = Some(guest);
+        self.note_guest();
         if is_gone {
             self.dismiss(shared);
         }
+    }
+
+    /// To be called whenever the guest was changed.
+    pub(super) fn note_guest(&mut self) {
+        self.guest_due = self.guest.as_ref().map(Guest::next_timeout);
     }
 
     /// Hands over what was kept.
@@ -152,6 +159,7 @@ impl Session {
     /// The guest, if there is one, moves out.
     pub(super) fn dismiss(&mut self, shared: &mut Shared<'_>) {
         let Some(guest) = self.guest.take() else { return };
+        self.note_guest();
         if guest.is_speaking() {
             shared.reports.insist(self.media, MediaEvent::DownlinkEnded);
         }
