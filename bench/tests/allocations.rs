@@ -8,7 +8,7 @@ use evenkeel_core::seal::Suite;
 use evenkeel_testkit::alloc::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 #[test]
 fn the_hot_paths_allocate_nothing() {

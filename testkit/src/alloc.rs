@@ -4,7 +4,7 @@
 //! use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 //!
 //! #[global_allocator]
-//! static ALLOCATOR: CountingAllocator = CountingAllocator;
+//! static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 //!
 //! let mut samples = Vec::with_capacity(960);
 //! assert_eq!(count_allocations(|| samples.extend([0.0f32; 960])), 0);
@@ -16,8 +16,31 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// The system's allocator with a count per thread. Install it with `#[global_allocator]` in the test's binary.
-pub struct CountingAllocator;
+/// An allocator, the system's unless it is given another, with a count per thread. Install it with `#[global_allocator]` in the
+/// test's binary.
+pub struct CountingAllocator<A = System>(A);
+
+impl CountingAllocator {
+    /// Counts what the system's allocator is asked.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(System)
+    }
+}
+
+impl Default for CountingAllocator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A> CountingAllocator<A> {
+    /// Counts what this one is asked.
+    #[must_use]
+    pub const fn of(allocator: A) -> Self {
+        Self(allocator)
+    }
+}
 
 thread_local! {
     // Constant and without a destructor, so reaching it never allocates.
@@ -65,29 +88,29 @@ fn count_one(bytes: usize) {
     LARGEST.set(LARGEST.get().max(bytes));
 }
 
-// SAFETY: every method hands its arguments to `System` unchanged and returns what `System` returned, so `System`'s
-// guarantees are ours; counting touches no memory that was allocated and cannot panic.
-unsafe impl GlobalAlloc for CountingAllocator {
+// SAFETY: every method hands its arguments to the allocator unchanged and returns what that returned, so its guarantees are
+// ours; counting touches no memory that was allocated and cannot panic.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_one(layout.size());
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
-        unsafe { System.alloc(layout) }
+        unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count_one(layout.size());
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count_one(new_size);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`; `place` came from `System`.
-        unsafe { System.realloc(place, layout, new_size) }
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`; `place` came from that allocator.
+        unsafe { self.0.realloc(place, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`; `place` came from `System`.
-        unsafe { System.dealloc(place, layout) }
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`; `place` came from that allocator.
+        unsafe { self.0.dealloc(place, layout) }
     }
 }

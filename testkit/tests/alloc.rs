@@ -5,7 +5,7 @@ use std::hint::black_box;
 use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 #[test]
 fn every_way_to_allocate_is_counted() {

@@ -19,12 +19,12 @@ mod weather;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use evenkeel_heap::{HEAP, Heap};
 use evenkeel_testkit::alloc::CountingAllocator;
 
-/// The system's allocator, counting, so that `bench` can say how often the hot paths allocate: never, which is why the
-/// count costs them nothing.
+/// Counting, so that `bench` can say how often the hot paths allocate: never, which is why the count costs them nothing.
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator<Heap> = CountingAllocator::of(HEAP);
 
 /// Keeps voice steady: resamples, Opus-codes, encrypts and paces audio.
 #[derive(Parser)]

@@ -9,7 +9,7 @@ use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 use proptest::prelude::*;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 fn pairs() -> impl Iterator<Item = (SampleRate, SampleRate)> {
     SampleRate::ALL.into_iter().flat_map(|from| SampleRate::ALL.map(|to| (from, to)))

@@ -60,4 +60,4 @@ struct Readme;
 
 #[cfg(test)]
 #[global_allocator]
-static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator;
+static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator::new();

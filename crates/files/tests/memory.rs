@@ -9,7 +9,7 @@ use evenkeel_testkit::fuzz;
 use evenkeel_testkit::recordings::clip;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// The decoding library reserves up to 4 MiB before it reads, and lets go of it at the end of the file.
 const BOUND: usize = 4 << 20;

@@ -19,7 +19,7 @@ use evenkeel_gateway::media::{
 use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 const DEVICES: usize = 60;
 

@@ -6,7 +6,7 @@ use evenkeel_sys::wait::{Trigger, Waiter};
 use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 #[test]
 fn a_turn_of_the_loop_allocates_nothing() {

@@ -8,7 +8,7 @@ use evenkeel_testkit::alloc::{CountingAllocator, count_allocations};
 use evenkeel_testkit::network::{Jitter, Loss, Network, NetworkConfig};
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 #[test]
 fn an_idle_buffer_is_small_and_takes_no_heap() {

@@ -10,4 +10,4 @@ mod misuse;
 mod moves;
 
 #[global_allocator]
-static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator;
+static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator::new();
