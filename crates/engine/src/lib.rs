@@ -60,4 +60,5 @@ struct Readme;
 
 #[cfg(test)]
 #[global_allocator]
-static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator::new();
+static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator =
+    evenkeel_testkit::alloc::CountingAllocator::new();

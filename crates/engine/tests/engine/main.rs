@@ -10,4 +10,5 @@ mod misuse;
 mod moves;
 
 #[global_allocator]
-static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator = evenkeel_testkit::alloc::CountingAllocator::new();
+static ALLOCATOR: evenkeel_testkit::alloc::CountingAllocator =
+    evenkeel_testkit::alloc::CountingAllocator::new();
