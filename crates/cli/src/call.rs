@@ -16,6 +16,7 @@ use evenkeel_device::identity::Identity;
 use serde_json::json;
 
 use self::report::Report;
+use crate::endpoint::{endpoint, unreached};
 use crate::failure::Failure;
 use crate::far_end::{DOCUMENTATION, FarEnd, Kind, Link, Patience};
 use crate::terminal;
@@ -47,7 +48,7 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 
     /// The gateway's MQTT endpoint, without TLS
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = endpoint)]
     server: String,
 
     /// How to listen: auto (pause while spoken to), manual, or realtime (go on talking)
@@ -161,7 +162,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let bar = terminal::progress(None, args.json);
     bar.enable_steady_tick(Duration::from_millis(200));
     let held = call::run(&config, speech)
-        .map_err(|error| Failure::machine(reach(&args.server, args.credentials.key.is_some(), &error)))?;
+        .map_err(|error| Failure::machine(unreached(&args.server, args.credentials.key.is_some(), &error)))?;
     bar.finish_and_clear();
     let listened = listener::listen(&held, jitter(args, &held)?).map_err(Failure::machine)?;
     let mut report = Report::new(&held.report, listened);
@@ -209,22 +210,6 @@ fn write(args: &Args, held: &Held, kind: Kind, path: &std::path::Path) -> Result
     }
     let closed = link.close(None)?;
     Ok(closed.far.map(|far| far.played_samples as f64 / 48_000.0))
-}
-
-fn reach(server: &str, has_key: bool, error: &evenkeel_device::DeviceError) -> String {
-    use evenkeel_device::DeviceError::{Io, Refused};
-    match error {
-        Io { error: io, .. } if io.kind() == std::io::ErrorKind::ConnectionRefused => {
-            format!("no gateway listens on {server}: start one with `evenkeel serve`, or give --server")
-        }
-        Refused { code: 4 | 5 } if has_key => {
-            format!("{error}: it has another signature key than the one that was given (--key)")
-        }
-        Refused { code: 4 | 5 } => {
-            format!("{error}: give its signature key (--key), or --client-id and --password")
-        }
-        _ => format!("{server}: {error}"),
-    }
 }
 
 fn silence(held: &Held) -> String {

@@ -11,6 +11,7 @@ use evenkeel_device::load::{self, LoadConfig, Progress};
 
 use self::report::Report;
 use self::watch::Watch;
+use crate::endpoint::endpoint;
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     )]
     devices: u32,
     /// The gateway's MQTT endpoint, without TLS
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", requires = "devices")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", requires = "devices", value_parser = endpoint)]
     server: String,
     /// Connect, and say nothing
     #[arg(long, requires = "devices")]

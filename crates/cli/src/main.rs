@@ -4,6 +4,7 @@ mod bench;
 mod call;
 mod config;
 mod doctor;
+mod endpoint;
 mod failure;
 mod far_end;
 mod load;

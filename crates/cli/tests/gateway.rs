@@ -135,6 +135,11 @@ fn what_is_wrong_with_a_call_is_said_before_anybody_is_called() {
         assert_eq!(refused.status.code(), Some(2), "{wrong:?}");
         assert!(text(&refused.stderr).contains(says), "{}", text(&refused.stderr));
     }
+    for nowhere in ["127.0.0.1", "gateway.example:", ":1883", "gateway.example:65536"] {
+        let refused = call(nowhere, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{nowhere}");
+        assert!(text(&refused.stderr).contains("must be HOST:PORT"), "{}", text(&refused.stderr));
+    }
 }
 
 #[test]
@@ -155,13 +160,16 @@ fn who_cannot_come_in_is_told_what_to_do() {
 }
 
 #[test]
-fn a_port_that_is_taken_and_nobody_listening_are_said_plainly() {
+fn a_port_that_is_taken_and_one_that_is_wrong_are_said_plainly() {
     let serving = Serving::start(&[]);
     let listen = format!("mqtt.listen={}", serving.mqtt());
     let second = evenkeel(&["serve", "--set", "media.udp_port=0", "--set", &listen]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let said = text(&second.stderr);
     assert!(said.contains("mqtt.listen") && said.contains(serving.mqtt()), "{said}");
+    let other_door = call(serving.started["operations"][0].as_str().unwrap(), &[]);
+    assert_eq!(other_door.status.code(), Some(1));
+    assert!(text(&other_door.stderr).contains("does not speak MQTT"), "{}", text(&other_door.stderr));
     let address = serving.mqtt().to_owned();
     serving.stop();
     let nobody = call(&address, &[]);

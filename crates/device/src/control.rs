@@ -38,7 +38,10 @@ impl Control {
             match control.take().await? {
                 Incoming::ConnAck(0) => Ok(control),
                 Incoming::ConnAck(code) => Err(DeviceError::Refused { code }),
-                other => Err(DeviceError::Protocol { what: "CONNACK", reason: format!("{other:?}") }),
+                other => {
+                    let reason = format!("{other:?} came, which is no answer of MQTT");
+                    Err(DeviceError::Protocol { what: "CONNACK", reason })
+                }
             }
         };
         within("answer to CONNECT", connecting).await

@@ -1,9 +1,9 @@
-//! The heap of the program, for programs with thousands of calls: on Linux jemalloc, told to keep everything together and to ask
-//! for huge pages; the system's elsewhere.
+//! The heap of the program, for programs with thousands of calls: on Linux and x86-64 jemalloc, told to keep everything together;
+//! the system's elsewhere.
 //!
-//! A lane that comes to a call after a thousand others finds what it needs in none of the processor's tables: each piece of
-//! it, on a page of its own, costs a walk through page tables before it costs the memory itself, in a virtual machine
-//! twice. `make sizing` shows what that takes; ARCHITECTURE.md says what else was tried.
+//! A lane that comes to a call after a thousand others finds nothing of it in the processor's caches, nor where it is in the tables
+//! for that. So it counts how many pages a call is spread over, and how many pages calls take together. ARCHITECTURE.md says
+//! what was tried.
 //!
 //! Only a program chooses an allocator, so libraries do not depend on this:
 //!
@@ -15,13 +15,13 @@
 //! assert_eq!(call.len(), 1024);
 //! ```
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod jemalloc;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 pub use std::alloc::System as Heap;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use tikv_jemallocator::Jemalloc as Heap;
 
 /// The heap.

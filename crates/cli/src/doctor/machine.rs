@@ -17,9 +17,6 @@ const WANTED_BUFFER: usize = 4 << 20;
 /// Files beside one a connection: sockets of lanes, listeners, chat servers' and so on.
 const OTHER_FILES: u64 = 256;
 
-/// To whom the kernel gives huge pages; what holds stands in brackets.
-const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
-
 /// A clock that takes this long to read is read by the kernel.
 const SLOW_CLOCK: Duration = Duration::from_nanos(300);
 
@@ -33,7 +30,6 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let (priority, wakes) = thread();
     [
         Some(instructions()),
-        huge_pages(),
         Some(priority),
         wakes,
         Some(clock_reading()),
@@ -56,19 +52,6 @@ fn instructions() -> Finding {
             Finding::new(what, Verdict::Fair, "no instructions for AES: sealing takes many times longer")
         }
     }
-}
-
-/// Whether the kernel gives them to who asks, as the heap does.
-fn huge_pages() -> Option<Finding> {
-    let setting = std::fs::read_to_string(HUGE_PAGES).ok()?;
-    let what = "huge pages";
-    Some(if setting.contains("[never]") {
-        let text =
-            format!("the kernel gives none: many calls cost more; allow them: echo madvise > {HUGE_PAGES}");
-        Finding::new(what, Verdict::Fair, text)
-    } else {
-        Finding::new(what, Verdict::Good, "the kernel gives them to who asks, as the gateway does")
-    })
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -16,6 +16,12 @@ pub struct Stream {
     received: usize,
 }
 
+/// A connection that broke is an error and no signal. Where sends cannot say so, the standard library has told the socket.
+#[cfg(not(target_vendor = "apple"))]
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const QUIETLY: SendFlags = SendFlags::empty();
+
 /// Reads of TLS that give nothing, in a row, before somebody else has a turn: what a server may say to TLS itself.
 const EMPTY_READS: usize = 8;
 
@@ -46,7 +52,7 @@ impl Stream {
     /// what the network or TLS says.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            // By the bare call, here and below: the C library's is a point where threads can be cancelled, and that shows.
+            // By the bare call, here and in `write`: the C library's is a point where threads can be cancelled, and that shows.
             let (count, _) = rustix::net::recv(&self.tcp, into, RecvFlags::empty())?;
             self.received += count;
             return Ok(count);
@@ -84,7 +90,7 @@ impl Stream {
     /// What the network says; never that it would block.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Written> {
         let Some(tls) = &mut self.tls else {
-            let count = or_nothing(rustix::net::send(&self.tcp, bytes, SendFlags::NOSIGNAL))?;
+            let count = or_nothing(rustix::net::send(&self.tcp, bytes, QUIETLY))?;
             return Ok(Written { count, is_flushed: count == bytes.len() });
         };
         // What is encrypted waits here, so no more is until that is gone.
