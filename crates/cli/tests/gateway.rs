@@ -19,9 +19,19 @@ fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
+/// A program that a test which failed does not leave behind.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A gateway on free ports of loopback.
 struct Serving {
-    process: Child,
+    process: Running,
     says: BufReader<ChildStdout>,
     started: Value,
 }
@@ -36,8 +46,9 @@ impl Serving {
         ];
         let mut command = evenkeel(&["serve", "--json"]);
         command.args(free.iter().flat_map(|set| ["--set", set]));
-        let mut process = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut says = BufReader::new(process.stdout.take().unwrap());
+        let process = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = Running(process.unwrap());
+        let mut says = BufReader::new(process.0.stdout.take().unwrap());
         let mut line = String::new();
         says.read_line(&mut line).unwrap();
         let started = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
@@ -49,7 +60,7 @@ impl Serving {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
+        let pid = self.process.0.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
@@ -59,18 +70,10 @@ impl Serving {
         let mut rest = String::new();
         self.says.read_line(&mut rest).unwrap();
         let mut log = String::new();
-        let errors = BufReader::new(self.process.stderr.take().unwrap());
+        let errors = BufReader::new(self.process.0.stderr.take().unwrap());
         errors.lines().map_while(Result::ok).for_each(|line| log += &(line + "\n"));
-        assert!(self.process.wait().unwrap().success(), "{log}");
+        assert!(self.process.0.wait().unwrap().success(), "{log}");
         log
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // A test that failed leaves none behind.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -108,10 +111,10 @@ fn a_recording_said_to_the_echo_room_comes_back() {
 #[test]
 fn a_reply_that_never_ends_ends_the_call_nevertheless() {
     // The chat server of loads says that it speaks, and never that it has spoken.
-    let mut servers =
-        evenkeel(&["load", "--chat-server", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let load = evenkeel(&["load", "--chat-server", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn();
+    let mut servers = Running(load.unwrap());
     let mut line = String::new();
-    BufReader::new(servers.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(servers.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let (_, address) = line.split_once("ws://").unwrap_or_else(|| panic!("{line:?}"));
     let address = format!("websocket.servers=ws://{}/", address.trim_end().trim_end_matches('/'));
     let serving = Serving::start(&["--set", "room.kind=websocket", "--set", &address]);
@@ -121,9 +124,6 @@ fn a_reply_that_never_ends_ends_the_call_nevertheless() {
     assert_eq!(report["messages"].as_array().unwrap().len(), 1, "{report}");
     // Who pauses while he is spoken to hears of an echo what he said before, which is hardly anything.
     assert!(report["heard"]["packets"].as_u64().unwrap() <= 3, "{report}");
-    drop(serving);
-    servers.kill().unwrap();
-    servers.wait().unwrap();
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_hangup_reads_the_settings_anew_and_a_wrong_file_changes_nothing() {
     let file = scratch().join("reload.toml");
     std::fs::write(&file, "[log]\nlevel = \"info\"\n").unwrap();
     let mut serving = Serving::start(&["--config", file.to_str().unwrap()]);
-    let mut errors = BufReader::new(serving.process.stderr.take().unwrap());
+    let mut errors = BufReader::new(serving.process.0.stderr.take().unwrap());
     let mut until = |word: &str| {
         let mut line = String::new();
         while errors.read_line(&mut line).unwrap() > 0 {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use evenkeel_core::units::{Channels, SampleRate};
@@ -70,7 +71,7 @@ impl fmt::Display for Format {
 /// A recording, read as a stream of interleaved samples in -1.0 to 1.0.
 ///
 /// Encoder delay and padding that a format announces are left out. A packet that does not decode (a damaged MP3, say) is
-/// left out and counted.
+/// left out and counted. Bytes at which the decoder panics are an error like any other malformed file's.
 pub struct Recording {
     decoder: AnyDecoder,
     format: Format,
@@ -117,7 +118,7 @@ impl Recording {
         }
         let wav = start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WAVE");
         let announced_by_wav = if wav { Some(wav::inspect(&mut source)?) } else { None };
-        let (decoder, format, rate, channels) = Symphonia::new(source, start)?;
+        let (decoder, format, rate, channels) = contained("audio file", || Symphonia::new(source, start))?;
         let announced = announced_by_wav.unwrap_or(decoder.announced);
         let decoder = AnyDecoder::Symphonia(decoder);
         Ok(Self { decoder, format, rate, channels, announced, given: 0, ended: false })
@@ -177,15 +178,16 @@ impl Recording {
     /// # Errors
     /// Any [`FileError`] about the file from here on; samples before the fault have been given. At the end,
     /// [`FileError::NoAudio`] if there were none and [`FileError::CutOff`] for a WAV or FLAC file that holds fewer than
-    /// it announces.
+    /// it announces. An error is told once: after it there is nothing more to read.
     pub fn read(&mut self, out: &mut [f32]) -> Result<usize, FileError> {
         if self.ended || out.len() < self.channels.count() {
             return Ok(0);
         }
         let samples = match &mut self.decoder {
-            AnyDecoder::Symphonia(decoder) => decoder.read(out)?,
-            AnyDecoder::Opus(decoder) => decoder.read(out)?,
+            AnyDecoder::Symphonia(decoder) => decoder.read(out),
+            AnyDecoder::Opus(decoder) => decoder.read(out),
         };
+        let samples = samples.inspect_err(|_| self.ended = true)?;
         self.given += samples as u64;
         if samples == 0 {
             self.ended = true;
@@ -293,7 +295,9 @@ impl Symphonia {
         let mut at = 0;
         while at < whole {
             if self.at == self.decoded.len() {
-                match self.fault.take().map_or_else(|| self.decode_next(), Err) {
+                let format = self.format.name();
+                let next = |this: &mut Self| contained(format, || this.decode_next());
+                match self.fault.take().map_or_else(|| next(self), Err) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(fault) if at == 0 => return Err(fault),
@@ -344,6 +348,13 @@ impl Symphonia {
         }
         Ok(true)
     }
+}
+
+/// Runs decoders that nobody here wrote: what makes them panic is a malformed file, and must not end who reads it.
+/// They must not be used again. The panic's message goes where all do, for whoever reports it to their authors.
+fn contained<T>(format: &'static str, work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or(Err(FileError::Malformed { format, reason: "its decoder cannot cope with what it holds" }))
 }
 
 fn fault(format: &'static str, error: DecodeError) -> FileError {

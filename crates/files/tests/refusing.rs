@@ -125,6 +125,13 @@ fn chunks_that_announce_more_than_the_file_are_refused() {
 }
 
 #[test]
+fn bytes_at_which_the_decoder_panics_are_a_malformed_file() {
+    // Its code book has vectors of 64 dimensions, of which Symphonia 0.6.1 takes the 64th root.
+    let bytes = include_bytes!("../../../fuzz/corpus/recording/vorbis_codebook_64_dimensions_ogg");
+    assert!(matches!(open(bytes).err(), Some(FileError::Malformed { format: "audio file", .. })));
+}
+
+#[test]
 fn cut_flac_is_an_error_at_every_length() {
     let whole = std::fs::read(clip("de-24k.flac")).unwrap();
     for len in (1..1_000).chain((1_000..whole.len()).step_by(4_999)) {

@@ -1,6 +1,8 @@
 //! Files: captures, Ogg Opus, recordings of any format.
 
 use std::io::Cursor;
+use std::panic;
+use std::sync::Once;
 
 use evenkeel_files::pcap::{Datagram, PcapReader, PcapWriter};
 use evenkeel_files::{OpusReader, Recording};
@@ -37,6 +39,9 @@ pub(super) fn ogg_opus(bytes: &[u8]) {
 
 /// Reads the bytes as a recording of any format, and decodes it.
 pub(super) fn recording(bytes: &[u8]) {
+    // libFuzzer's hook ends the process at a panic that `Recording` contains. One that it does not ends it all the same.
+    static CONTAINABLE: Once = Once::new();
+    CONTAINABLE.call_once(|| drop(panic::take_hook()));
     let Ok(mut recording) = Recording::read_from(Cursor::new(bytes.to_vec())) else { return };
     let mut out = [0.0; 4_096];
     while matches!(recording.read(&mut out), Ok(1..)) {}
