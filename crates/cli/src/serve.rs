@@ -86,6 +86,9 @@ fn reload(args: &Args, gateway: &mut Gateway, log: &Log) {
         return tracing::error!("settings were not read anew: {failure}");
     }
     let reload = gateway.reload(&newer);
+    for failed in &reload.failed {
+        tracing::error!("not read anew, what was there goes on: {failed}");
+    }
     tracing::info!(changed = ?reload.changed, needs_a_restart = ?reload.pending, "settings were read anew");
 }
 

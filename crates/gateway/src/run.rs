@@ -13,7 +13,8 @@ use crate::config::{Anonymous, Config, ConfigError, Effective, Reload};
 use crate::control::{Clock, Hub};
 use crate::device::broker::BrokerClient;
 use crate::device::credentials::Gatekeeper;
-use crate::device::mqtt::{Endpoint, EndpointConfig, tls_config};
+use crate::device::mqtt::{Endpoint, EndpointConfig};
+use crate::device::tls::Tls;
 use crate::device::websocket::{Web, WebConfig};
 use crate::entropy;
 use crate::lane::{LaneStart, Lanes, PlaneConfig};
@@ -84,6 +85,8 @@ pub struct Gateway {
     hub: Arc<Hub>,
     operations: Arc<Operations>,
     started: Started,
+    /// With the settings that say where they lie.
+    certificates: Vec<(&'static str, Arc<Tls>)>,
     tasks: JoinSet<()>,
     lanes: Lanes,
 }
@@ -143,7 +146,8 @@ impl Gateway {
             anonymous: Some(anonymous),
             ..Started::default()
         };
-        let mut gateway = Self { config, hub, operations, started, tasks: JoinSet::new(), lanes };
+        let (certificates, tasks) = (Vec::new(), JoinSet::new());
+        let mut gateway = Self { config, hub, operations, started, certificates, tasks, lanes };
         for events in receivers {
             gateway.tasks.spawn(Arc::clone(&gateway.hub).run_events(events));
         }
@@ -164,13 +168,32 @@ impl Gateway {
         }
         let mqtt = self.config.mqtt.clone();
         for address in mqtt.tls_listen {
-            let tls = tls_config(Path::new(&mqtt.tls_certificate), Path::new(&mqtt.tls_key));
+            let tls = self.tls("mqtt.tls_certificate", &mqtt.tls_certificate, &mqtt.tls_key);
             let tls = tls.map_err(RunError::system("mqtt.tls_certificate and mqtt.tls_key"))?;
             let bound = self.serve_endpoint(address, Some(tls), config);
             let failed = RunError::listen("MQTT with TLS", address, "mqtt.tls_listen");
             self.started.mqtt_tls.push(bound.map_err(failed)?);
         }
         Ok(())
+    }
+
+    /// TLS with a certificate that [`Gateway::reload`] renews.
+    fn tls(
+        &mut self,
+        setting: &'static str,
+        certificate: &str,
+        key: &str,
+    ) -> io::Result<Arc<rustls::ServerConfig>> {
+        let opened = self.certificates.iter().find(|(name, _)| *name == setting);
+        let tls = match opened {
+            Some((_, tls)) => Arc::clone(tls),
+            None => Tls::open(Path::new(certificate), Path::new(key))?,
+        };
+        let config = tls.server_config()?;
+        if opened.is_none() {
+            self.certificates.push((setting, tls));
+        }
+        Ok(config)
     }
 
     fn serve_endpoint(
@@ -195,9 +218,9 @@ impl Gateway {
             let bound = self.serve_websockets(address, None, config);
             self.started.web.push(bound.map_err(RunError::listen("WebSocket", address, "web.listen"))?);
         }
+        let settings = self.config.web.clone();
         for &address in tls_listen {
-            let web = &self.config.web;
-            let tls = tls_config(Path::new(&web.tls_certificate), Path::new(&web.tls_key));
+            let tls = self.tls("web.tls_certificate", &settings.tls_certificate, &settings.tls_key);
             let tls = tls.map_err(RunError::system("web.tls_certificate and web.tls_key"))?;
             let bound = self.serve_websockets(address, Some(tls), config);
             let failed = RunError::listen("WebSocket with TLS", address, "web.tls_listen");
@@ -268,9 +291,17 @@ impl Gateway {
         &self.hub
     }
 
-    /// Takes over what can be from newer settings, and says what cannot. The log's level is the caller's to set.
+    /// Takes over what can be from newer settings, certificates that were renewed included, and says what cannot. The log's
+    /// level is the caller's to set.
     pub fn reload(&mut self, newer: &Config) -> Reload {
-        let reload = self.config.reload(newer);
+        let mut reload = self.config.reload(newer);
+        for (setting, tls) in &self.certificates {
+            match tls.read_again() {
+                Ok(true) => reload.changed.push(setting),
+                Ok(false) => {}
+                Err(error) => reload.failed.push(format!("{setting}: {error}")),
+            }
+        }
         self.hub.set_gatekeeper(Gatekeeper::new(self.config.devices.signature_key.expose()));
         self.operations.set_token(self.config.operations.token.clone());
         reload

@@ -13,7 +13,7 @@ use evenkeel_core::packet::HEADER_LEN;
 use evenkeel_core::seal::{Opener, Sealer};
 use evenkeel_device::session::Session;
 use evenkeel_gateway::chat::audio;
-use evenkeel_gateway::device::mqtt::tls_config;
+use evenkeel_gateway::device::tls::Tls;
 use evenkeel_gateway::ops::counters::Counter;
 use evenkeel_gateway::run::Gateway;
 use evenkeel_testkit::tools;
@@ -241,7 +241,7 @@ async fn servers_that_stall_at_any_step_of_joining_are_left_out() {
 #[tokio::test]
 async fn over_tls_as_over_tcp() {
     let certificate = Certificate::new("chat-server");
-    let tls = tls_config(&certificate.file, &certificate.key_file).unwrap();
+    let tls = Tls::open(&certificate.file, &certificate.key_file).unwrap().server_config().unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

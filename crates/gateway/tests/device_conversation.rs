@@ -5,7 +5,8 @@ mod support;
 use std::time::Duration;
 
 use evenkeel_gateway::control::{HubConfig, RoomMaker};
-use evenkeel_gateway::device::mqtt::{EndpointConfig, tls_config};
+use evenkeel_gateway::device::mqtt::EndpointConfig;
+use evenkeel_gateway::device::tls::Tls;
 use evenkeel_gateway::media::{MediaEvent, ReplyId};
 use serde_json::json;
 use support::tls::Certificate;
@@ -74,8 +75,8 @@ async fn a_second_connect_of_a_device_closes_the_first_and_keeps_the_call() {
 async fn over_tls_as_over_tcp() {
     let certificate = Certificate::new("device");
     let (file, key) = (&certificate.file, &certificate.key_file);
-    let tls = tls_config(file, key).unwrap();
-    assert!(tls_config(key, key).is_err() && tls_config(&file.with_file_name("none"), key).is_err());
+    let tls = Tls::open(file, key).unwrap().server_config().unwrap();
+    assert!(Tls::open(key, key).is_err() && Tls::open(&file.with_file_name("none"), key).is_err());
 
     let gateway =
         Gateway::with(RoomMaker::Echo, HubConfig::default(), EndpointConfig::default(), Some(tls)).await;

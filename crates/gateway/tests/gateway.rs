@@ -6,11 +6,13 @@ mod support;
 use std::time::Duration;
 
 use evenkeel_device::load::{self, LoadConfig, LoadReport};
-use evenkeel_gateway::config::{Config, Sources};
+use evenkeel_gateway::config::{Config, Reload, Sources};
 use evenkeel_gateway::run::{Gateway, RunError};
 use evenkeel_testkit::network::{Jitter, Loss, NetworkConfig};
 use support::parrot::{converse, missed, stood_still, talk};
+use support::tls::Certificate;
 use support::until;
+use tokio::net::TcpStream;
 
 fn config(flags: &[(&str, &str)]) -> Config {
     let ours = [
@@ -112,6 +114,49 @@ async fn a_reload_changes_the_key_and_says_what_takes_a_restart() {
         };
         assert_eq!(load(&gateway, wanted).await.failed, failed, "{key}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_reads_certificates_anew_and_keeps_those_that_were_if_it_cannot() {
+    let (served, renewed) = (Certificate::new("served"), Certificate::new("renewed"));
+    let (file, key) = (served.file.to_str().unwrap(), served.key_file.to_str().unwrap());
+    let settings = config(&[
+        ("devices.signature_key", "k1"),
+        ("mqtt.tls_listen", "127.0.0.1:0"),
+        ("mqtt.tls_certificate", file),
+        ("mqtt.tls_key", key),
+        ("web.tls_listen", "127.0.0.1:0"),
+        ("web.tls_certificate", file),
+        ("web.tls_key", key),
+    ]);
+    let mut gateway = Gateway::start(settings.clone()).await.unwrap();
+    let started = gateway.started().clone();
+    let trusted = async |certificate: &Certificate| {
+        let mut trusted = Vec::new();
+        for address in [started.mqtt_tls[0], started.web_tls[0]] {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let greeted = certificate.connector().connect("localhost".try_into().unwrap(), tcp).await;
+            trusted.push(greeted.is_ok());
+        }
+        trusted
+    };
+    assert_eq!((trusted(&served).await, trusted(&renewed).await), (vec![true; 2], vec![false; 2]));
+    assert_eq!(gateway.reload(&settings), Reload::default(), "they are as they were");
+
+    let both = ["mqtt.tls_certificate", "web.tls_certificate"];
+    std::fs::copy(&renewed.file, &served.file).unwrap();
+    let reload = gateway.reload(&settings);
+    assert_eq!(
+        (reload.changed.len(), reload.failed.len()),
+        (0, 2),
+        "the key is still the other one's: {reload:?}"
+    );
+    assert!(both.iter().zip(&reload.failed).all(|(name, failed)| failed.contains(name)), "{reload:?}");
+    assert_eq!((trusted(&served).await, trusted(&renewed).await), (vec![true; 2], vec![false; 2]));
+
+    std::fs::copy(&renewed.key_file, &served.key_file).unwrap();
+    assert_eq!(gateway.reload(&settings), Reload { changed: both.to_vec(), ..Reload::default() });
+    assert_eq!((trusted(&served).await, trusted(&renewed).await), (vec![false; 2], vec![true; 2]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

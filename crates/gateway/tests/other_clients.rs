@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use evenkeel_gateway::control::{HubConfig, RoomMaker};
 use evenkeel_gateway::device::credentials::sign;
-use evenkeel_gateway::device::mqtt::{EndpointConfig, tls_config};
+use evenkeel_gateway::device::mqtt::EndpointConfig;
+use evenkeel_gateway::device::tls::Tls;
 use evenkeel_gateway::ops::counters::Counter;
 use evenkeel_testkit::tools;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 const USER: &str = "e30=";
 
 async fn with_tls(certificate: &Certificate) -> Gateway {
-    let tls = tls_config(&certificate.file, &certificate.key_file).unwrap();
+    let tls = Tls::open(&certificate.file, &certificate.key_file).unwrap().server_config().unwrap();
     Gateway::with(RoomMaker::Echo, HubConfig::default(), EndpointConfig::default(), Some(tls)).await
 }
 

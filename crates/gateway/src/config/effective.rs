@@ -24,7 +24,8 @@ use crate::device::envelope::Limits;
 use crate::device::limits::Rate;
 use crate::device::mcp::McpConfig;
 use crate::device::message::AudioParams;
-use crate::device::mqtt::{EndpointConfig, tls_config};
+use crate::device::mqtt::EndpointConfig;
+use crate::device::tls::Tls;
 use crate::device::websocket::WebConfig;
 use crate::media::Encryption;
 use crate::room::livekit::LiveKitRooms;
@@ -180,7 +181,7 @@ impl Config {
             (&web.tls_listen, &web.tls_certificate, &web.tls_key, "web.tls_certificate"),
         ] {
             if !listen.is_empty() {
-                tls_config(Path::new(certificate), Path::new(key))
+                Tls::open(Path::new(certificate), Path::new(key))
                     .map_err(|error| wrong(name, format!("and its key cannot be used: {error}")))?;
             }
         }

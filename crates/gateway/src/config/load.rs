@@ -111,6 +111,8 @@ pub struct Reload {
     pub changed: Vec<&'static str>,
     /// Settings that differ and take a restart.
     pub pending: Vec<&'static str>,
+    /// What could not be read anew, and why; what was there before goes on.
+    pub failed: Vec<String>,
 }
 
 impl Config {

@@ -8,4 +8,5 @@ pub mod limits;
 pub mod mcp;
 pub mod message;
 pub mod mqtt;
+pub mod tls;
 pub mod websocket;

@@ -1,15 +1,11 @@
 //! Listening, and how many may.
 
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -162,28 +158,4 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Server-side TLS from PEM files.
-///
-/// # Errors
-/// What cannot be read, and of which file.
-pub fn tls_config(certificates: &Path, key: &Path) -> io::Result<Arc<rustls::ServerConfig>> {
-    let invalid = |path: &Path, error: String| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
-    };
-    let open = |path: &Path| {
-        File::open(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
-    };
-    let chain = CertificateDer::pem_reader_iter(BufReader::new(open(certificates)?))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| invalid(certificates, e.to_string()))?;
-    let key_der = PrivateKeyDer::from_pem_reader(BufReader::new(open(key)?))
-        .map_err(|e| invalid(key, e.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key_der))
-        .map(Arc::new)
-        .map_err(|e| invalid(certificates, e.to_string()))
 }

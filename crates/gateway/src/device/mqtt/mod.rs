@@ -5,4 +5,4 @@ mod connection;
 mod endpoint;
 mod half_open;
 
-pub use endpoint::{Endpoint, EndpointConfig, tls_config};
+pub use endpoint::{Endpoint, EndpointConfig};
